@@ -1,0 +1,1 @@
+//! When two requests are equal, and what is kept of their answers.

@@ -1,0 +1,1 @@
+//! From a component file on disk to a call.

@@ -1,0 +1,1 @@
+//! Start, reload, stop: the only room that loads the snapshot.
