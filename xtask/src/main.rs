@@ -13,6 +13,8 @@
 
 mod arguments;
 mod command;
+#[cfg(test)]
+mod docs;
 mod python;
 mod setup;
 mod stop;
