@@ -10,7 +10,14 @@ use crate::{python, setup};
 
 /// Builds what the tests need, the binary that the end-to-end tests start among it. One selection
 /// with the runners below: another one would resolve other features, and build dependencies twice.
-const BUILD: [&str; 5] = ["build", "--workspace", "--bins", "--tests", "--examples"];
+const BUILD: [&str; 6] = [
+    "build",
+    "--workspace",
+    "--lib",
+    "--bins",
+    "--tests",
+    "--examples",
+];
 
 /// `cargo xtask demo`: does not return where the demo starts.
 ///
@@ -40,7 +47,11 @@ pub(crate) fn test(arguments: &[OsString]) -> Result<(), Stop> {
     let python = python::for_tests();
     run(&mut cargo(&BUILD))?;
 
-    let mut runners = vec![workspace_runner(arguments)];
+    let mut workspace = workspace_runner(arguments);
+    if let Some(python) = &python {
+        workspace.env(python::VARIABLE, python);
+    }
+    let mut runners = vec![workspace];
     if arguments.is_empty() {
         runners.push(cargo(&["test", "--workspace", "--doc"]));
         let mut plugins = cargo(&["test", "--workspace"]);
@@ -51,11 +62,7 @@ pub(crate) fn test(arguments: &[OsString]) -> Result<(), Stop> {
     let mut sum = Tally::default();
     let mut failures = Vec::new();
     for runner in &mut runners {
-        runner.stdin(Stdio::null());
-        if let Some(python) = &python {
-            runner.env(python::VARIABLE, python);
-        }
-        let (mut tally, ended) = run_and_count(runner)?;
+        let (mut tally, ended) = run_and_count(runner.stdin(Stdio::null()))?;
         if let Err(stop) = ended {
             // A runner that could not build its tests has no counts, and is not to look like
             // success.
