@@ -1,5 +1,6 @@
 //! The commands of the binary: one file each. All printing to the terminal happens in this room.
 
+mod demo;
 mod serve;
 
 use std::path::PathBuf;
