@@ -89,7 +89,7 @@ pub(super) async fn run(
         return Ok(None);
     }
     let decision = match &snapshot.cache_policy {
-        None => Decision::default_for(config.ttl),
+        None => without_policy(config.ttl),
         Some(policy) => {
             let call = call_context(cx, caller, head, &request.prompt, None);
             match plugin::decide(policy, &call, &class.summary).await? {
@@ -123,6 +123,20 @@ pub(super) async fn run(
         basis,
         memo: decision.memo,
     }))
+}
+
+/// What holds where no policy runs: equal requests of one tenant share an answer.
+fn without_policy(ttl: Duration) -> Decision {
+    Decision {
+        lookup: true,
+        store: true,
+        ttl,
+        scope: Scope::Tenant,
+        ignore: Vec::new(),
+        key_parts: Vec::new(),
+        memo: String::new(),
+        reason: None,
+    }
 }
 
 fn control(cx: &RequestContext, caller: &Caller, head: &Head) -> Control {

@@ -9,7 +9,7 @@ use super::error::{Error, Result};
 use super::snapshot::Snapshot;
 use crate::api::prompt::Prompt;
 use crate::config::Label;
-use crate::plugin::{self, CallContext, Summary};
+use crate::plugin::{self, CallContext, Modality, Opinion, Summary};
 use crate::telemetry::Stage;
 
 /// Model names that force a label: `sluicegate/LABEL`.
@@ -23,8 +23,25 @@ pub(crate) struct Class {
     pub(crate) forced: bool,
     /// For later stages and plugins.
     pub(crate) summary: Summary,
-    /// The answer's expected kind, as in the contract: `text`, `image`, ….
-    pub(crate) modality: Option<&'static str>,
+    pub(crate) modality: Option<Modality>,
+}
+
+impl Class {
+    /// Takes an opinion in: the first label wins, and a later value of everything else.
+    fn take(&mut self, opinion: Opinion) {
+        let summary = &mut self.summary;
+        if let (None, Some(scored)) = (&summary.label, opinion.label) {
+            summary.label = Some(scored.label);
+            summary.confidence = scored.confidence;
+        }
+        summary.complexity = opinion.complexity.or(summary.complexity);
+        summary.language = opinion.language.or(summary.language.take());
+        for attribute in opinion.attributes {
+            summary.attributes.retain(|known| known.name != attribute.name);
+            summary.attributes.push(attribute);
+        }
+        self.modality = opinion.modality.or(self.modality);
+    }
 }
 
 /// Classifies a request.
@@ -46,17 +63,14 @@ pub(super) async fn run(
         let Some(opinion) = plugin::classify(plugin, &call).await? else {
             continue;
         };
-        class.modality = opinion.modality.or(class.modality);
-        class.summary.merge(&opinion);
-        if let (None, Some(scored)) = (&class.label, &opinion.label) {
-            class.label = Some(Label::new(&scored.label));
-        }
+        class.take(opinion);
     }
     if let Some(hint) = hint {
-        class.label = Some(Label::new(&hint));
         class.forced = prompt.model.starts_with(FORCED_MODEL);
-        class.summary.force(&hint);
+        class.summary.label = Some(hint.clone().into_owned());
+        class.summary.confidence = 1.0;
     }
+    class.label = class.summary.label.as_deref().map(Label::new);
     cx.record.confidence = class.label.as_ref().map(|_| class.summary.confidence);
     note_label(cx, snapshot, class.label.as_ref());
     Ok(class)
@@ -115,9 +129,54 @@ fn hint<'a>(
     Ok(usable.then_some(Cow::Borrowed(label)))
 }
 
+/// 1 to 64 bytes of `a-z 0-9 - _`.
 fn is_label(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text
             .bytes()
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::{Attribute, Scored};
+
+    fn opinion(label: Option<(&str, f32)>, language: Option<&str>) -> Opinion {
+        Opinion {
+            label: label.map(|(label, confidence)| Scored {
+                label: label.into(),
+                confidence,
+            }),
+            language: language.map(str::to_owned),
+            ..Opinion::default()
+        }
+    }
+
+    #[test]
+    fn the_first_label_wins_and_later_facts_replace_earlier_ones() {
+        let mut class = Class::default();
+        class.take(opinion(None, Some("en")));
+        class.take(opinion(Some(("code", 0.6)), None));
+        class.take(opinion(Some(("chat", 0.9)), Some("fr")));
+        assert_eq!(class.summary.label.as_deref(), Some("code"));
+        assert!((class.summary.confidence - 0.6).abs() < f32::EPSILON);
+        assert_eq!(class.summary.language.as_deref(), Some("fr"));
+    }
+
+    #[test]
+    fn an_attribute_keeps_one_value() {
+        let attribute = |value: &str| Attribute {
+            name: "topic".into(),
+            value: value.into(),
+        };
+        let mut class = Class::default();
+        for value in ["a", "b"] {
+            class.take(Opinion {
+                attributes: vec![attribute(value)],
+                ..Opinion::default()
+            });
+        }
+        assert_eq!(class.summary.attributes, [attribute("b")]);
+    }
 }

@@ -70,17 +70,17 @@ pub(super) async fn run(
     class: &Class,
     wish: Wish,
 ) -> Result<Request> {
-    cx.enter(Stage::Compress);
     if !wish.enabled {
-        return Ok(request);
+        return Ok(request); // no stage time, no header: compression did not run
     }
+    cx.enter(Stage::Compress);
     let before = request.prompt.prompt_tokens;
     let mut original = None;
     for plugin in &snapshot.compressors {
         let budget = Budget {
             target_tokens: wish.target_tokens,
-            label: class.label.as_ref().map(crate::config::Label::as_str),
-            language: class.summary.language.as_deref(),
+            label: class.summary.label.clone(),
+            language: class.summary.language.clone(),
         };
         let call = call_context(cx, caller, head, &request.prompt, None);
         let Some(compression) = plugin::compress(plugin, &call, &budget).await? else {

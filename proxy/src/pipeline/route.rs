@@ -149,7 +149,7 @@ fn matches(rule: &RouteMatch, facts: &Facts<'_>) -> bool {
     let modality = rule.modalities.is_empty()
         || class
             .modality
-            .is_some_and(|modality| rule.modalities.iter().any(|wanted| wanted == modality));
+            .is_some_and(|modality| rule.modalities.iter().any(|wanted| wanted == modality.as_str()));
     let complexity = rule.complexity_at_least.is_none_or(|least| {
         class
             .summary

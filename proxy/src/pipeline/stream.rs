@@ -216,8 +216,8 @@ async fn fail(cx: &mut RequestContext, error: &Error, client: &mut Client<'_>) -
 
 fn note_usage(cx: &mut RequestContext, events: &Events) {
     if let Some(usage) = events.progress.usage() {
-        cx.record.prompt_tokens = usage.prompt_tokens;
-        cx.record.completion_tokens = usage.completion_tokens;
+        cx.record.prompt_tokens = usage.prompt;
+        cx.record.completion_tokens = usage.completion;
     } else {
         cx.record.completion_tokens = api::tokens::estimate(events.progress.text());
     }
