@@ -1,5 +1,6 @@
 //! The commands of the binary: one file each. All printing to the terminal happens in this room.
 
+mod check;
 mod demo;
 mod serve;
 
