@@ -1,7 +1,8 @@
 //! Configs of the proxy, written in one place.
 //!
-//! [`Config::new`] is the least that starts: free ports, open mode, two workers, JSON logs, and a
-//! compile cache that all tests share. Tests add pools, routes and slots to it.
+//! [`Config::new`] is the least that starts: free ports, open mode, two workers, JSON logs, no answer
+//! cache, and a compile cache that all tests share. Tests add pools, routes and slots to it; without
+//! slots the bundled plugins run.
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ impl Config {
             .set("admin.listen", "127.0.0.1:0")
             .set("auth.mode", "open")
             .set("telemetry.log_format", "json")
+            .set("cache.enabled", false)
             .set("pipeline.compile_cache", text(compile_cache().display()))
     }
 
@@ -35,6 +37,12 @@ impl Config {
     #[must_use]
     pub fn one(backend: &Backend) -> Self {
         Self::new().pool(Pool::new("main").backend(backend))
+    }
+
+    /// With the answer cache on.
+    #[must_use]
+    pub fn cached(self) -> Self {
+        self.set("cache.enabled", true)
     }
 
     /// Sets a value by its path of table names; tables on the way are made.
@@ -143,7 +151,7 @@ impl Pool {
         let mut entry = Table::new();
         entry.insert("url".into(), backend.url().into());
         if backend.http2 {
-            entry.insert("protocol".into(), "http2".into());
+            entry.insert("protocol".into(), "h2".into());
         }
         if let Some(certificate) = &backend.certificate {
             let ca = certificate.folder().join("ca.pem");

@@ -14,6 +14,7 @@
     reason = "a harness fails its test by panicking, with the reason and the binary's log"
 )]
 
+mod ask;
 mod backend;
 mod client;
 mod config;
@@ -22,9 +23,12 @@ mod guest;
 mod metrics;
 mod proxy;
 mod python;
+#[cfg(test)]
+mod self_test;
 mod stream;
 mod wire;
 
+pub use ask::{ANSWER, ask, ask_streaming, chat_with};
 pub use backend::{Backend, Behaviour, Break, Certificate, Exchange, Received, Reply, Start};
 pub use client::{Answer, Client, H2Client, H2Exchange, Request};
 pub use config::{Config, Pool, Route, Slot};

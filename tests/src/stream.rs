@@ -31,7 +31,6 @@ pub fn ends_with_done(body: &[u8]) -> bool {
 ///
 /// # Panics
 /// When it does not end with an OpenAI error, or says `[DONE]` anywhere.
-#[must_use]
 pub fn error_event(body: &[u8]) -> Value {
     let events = events(body);
     assert!(!events.iter().any(|data| data == "[DONE]"), "a broken stream says [DONE]: {events:?}");

@@ -127,7 +127,6 @@ impl Answer {
     ///
     /// # Panics
     /// When it has another: with the body.
-    #[must_use]
     pub fn expect_status(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{:?} {:?}", self.head.headers, self.body);
         self
@@ -137,7 +136,6 @@ impl Answer {
     ///
     /// # Panics
     /// When the body is not such an error.
-    #[must_use]
     pub fn error_code(&self) -> String {
         let body = self.json();
         let error = &body["error"];
