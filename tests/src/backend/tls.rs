@@ -1,0 +1,93 @@
+//! Certificates made on the spot, and the TLS server side.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// A certificate for `localhost` and 127.0.0.1, and the authority that signed it.
+#[derive(Clone)]
+pub struct Certificate(Arc<Files>);
+
+struct Files {
+    authority_pem: String,
+    authority: CertificateDer<'static>,
+    chain_pem: String,
+    chain: CertificateDer<'static>,
+    key_pem: String,
+    key: Vec<u8>,
+    folder: tempfile::TempDir,
+}
+
+impl Certificate {
+    /// Makes both.
+    ///
+    /// # Panics
+    /// When the system gives no randomness or no temporary folder.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a fresh key pair is no default value")]
+    pub fn new() -> Self {
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        let authority_key = KeyPair::generate().unwrap();
+        let authority_certificate = authority.self_signed(&authority_key).unwrap();
+        let issuer = Issuer::new(authority, authority_key);
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+        let leaf = leaf.signed_by(&key, &issuer).unwrap();
+        let files = Files {
+            authority_pem: authority_certificate.pem(),
+            authority: authority_certificate.der().clone(),
+            chain_pem: leaf.pem(),
+            chain: leaf.der().clone(),
+            key_pem: key.serialize_pem(),
+            key: key.serialize_der(),
+            folder: tempfile::tempdir().unwrap(),
+        };
+        std::fs::write(files.folder.path().join("ca.pem"), &files.authority_pem).unwrap();
+        std::fs::write(files.folder.path().join("cert.pem"), &files.chain_pem).unwrap();
+        std::fs::write(files.folder.path().join("key.pem"), &files.key_pem).unwrap();
+        Self(Arc::new(files))
+    }
+
+    /// A folder with `ca.pem`, `cert.pem` and `key.pem`; it lives as long as the certificate.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.0.folder.path()
+    }
+
+    pub(crate) fn acceptor(&self, http2: bool) -> TlsAcceptor {
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.0.key.clone()));
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![self.0.chain.clone()], key)
+            .unwrap();
+        let protocol: &[u8] = if http2 { b"h2" } else { b"http/1.1" };
+        config.alpn_protocols = vec![protocol.to_vec()];
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    /// A client that trusts nothing but this certificate's authority.
+    pub(crate) fn connector(&self, http2: bool) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.authority.clone()).unwrap();
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let protocol: &[u8] = if http2 { b"h2" } else { b"http/1.1" };
+        config.alpn_protocols = vec![protocol.to_vec()];
+        TlsConnector::from(Arc::new(config))
+    }
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}

@@ -1,0 +1,138 @@
+//! The HTTP/2 client: prior knowledge on a plain connection.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use super::{Answer, Request};
+use crate::wire::Head;
+use crate::within;
+
+/// Large enough that flow control never is what a test sees.
+const WINDOW_BYTES: u32 = 64 * 1024 * 1024;
+
+/// One HTTP/2 connection.
+pub struct H2Client {
+    send: SendRequest<Bytes>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for H2Client {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// One request on an HTTP/2 connection. Dropped early, it resets its stream.
+pub struct H2Exchange {
+    // Kept: dropping the sending half of a finished request is fine, of an open one a reset.
+    _send: SendStream<Bytes>,
+    response: Option<ResponseFuture>,
+    body: Option<RecvStream>,
+}
+
+impl H2Client {
+    /// Opens a connection and exchanges the settings.
+    ///
+    /// # Panics
+    /// When nobody listens or HTTP/2 is not spoken.
+    pub async fn connect(address: SocketAddr) -> Self {
+        let tcp = TcpStream::connect(address).await.unwrap();
+        tcp.set_nodelay(true).unwrap();
+        let (send, connection) = h2::client::Builder::new()
+            .initial_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .handshake(tcp)
+            .await
+            .expect("the proxy speaks HTTP/2");
+        let task = tokio::spawn(async move {
+            // How a connection ends shows in its streams.
+            let _ = connection.await;
+        });
+        Self { send, task }
+    }
+
+    /// Sends a request.
+    ///
+    /// # Panics
+    /// When the connection is broken.
+    pub async fn begin(&mut self, request: &Request) -> H2Exchange {
+        let mut head = http::Request::builder()
+            .method(request.method.as_str())
+            .uri(format!("http://sluicegate.test{}", request.target))
+            .version(http::Version::HTTP_2);
+        for (name, value) in &request.headers {
+            head = head.header(name, value);
+        }
+        poll_fn(|cx| self.send.poll_ready(cx)).await.expect("the connection is open");
+        let end = request.body.is_empty();
+        let head = head.body(()).expect("tests write valid heads");
+        let (response, mut send) = self.send.send_request(head, end).expect("a stream is free");
+        if !end {
+            send.send_data(request.body.clone(), true).expect("the stream is open");
+        }
+        H2Exchange { _send: send, response: Some(response), body: None }
+    }
+
+    /// Sends a request and reads the whole answer.
+    ///
+    /// # Panics
+    /// When the stream breaks or the answer takes longer than 30 s.
+    pub async fn send(&mut self, request: &Request) -> Answer {
+        let mut exchange = self.begin(request).await;
+        let head = exchange.head().await;
+        let head_at = Instant::now();
+        let mut body = BytesMut::new();
+        while let Some(piece) = exchange.piece().await.expect("a whole answer") {
+            body.extend_from_slice(&piece);
+        }
+        Answer { status: head.status(), head, body: body.freeze(), head_at }
+    }
+}
+
+impl H2Exchange {
+    /// The head of the answer.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub async fn head(&mut self) -> Head {
+        let response = self.response.take().expect("the head is read once");
+        let response = within("an answer's head", response).await.expect("an answer's head");
+        let (parts, body) = response.into_parts();
+        self.body = Some(body);
+        let headers = parts.headers.iter().map(|(name, value)| {
+            (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        });
+        Head {
+            raw: Bytes::new(),
+            line: format!("HTTP/2 {}", parts.status.as_str()),
+            headers: headers.collect(),
+        }
+    }
+
+    /// The next piece of the body; none at its end.
+    ///
+    /// # Errors
+    /// When the stream is reset.
+    ///
+    /// # Panics
+    /// When nothing comes.
+    pub async fn piece(&mut self) -> io::Result<Option<Bytes>> {
+        let body = self.body.as_mut().expect("the head comes first");
+        match within("a piece of the answer", body.data()).await {
+            None => Ok(None),
+            Some(Err(error)) => Err(io::Error::other(error)),
+            Some(Ok(piece)) => {
+                body.flow_control().release_capacity(piece.len()).map_err(io::Error::other)?;
+                Ok(Some(piece))
+            }
+        }
+    }
+}

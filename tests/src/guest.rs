@@ -1,0 +1,200 @@
+//! Components for tests: code blocks of the documentation, built as an author would build them, and
+//! one guest whose label can be changed in its bytes.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use sha2::{Digest, Sha256};
+
+use crate::proxy::target_dir;
+
+/// Held while a component is built: builds share a target folder.
+static BUILDING: Mutex<()> = Mutex::new(());
+
+/// The label that is written into the guest, to be replaced in its bytes. Read at run time through
+/// `black_box`, so that the compiler keeps it in one piece.
+const MARK: &str = "marked-000";
+
+/// A code block of a Markdown file that says which file it is.
+#[derive(Debug, Clone)]
+pub struct Snippet {
+    /// The path after `file=` in the block's first line.
+    pub file: String,
+    /// The block's text.
+    pub text: String,
+}
+
+/// The code blocks of a file of the repository whose first line says `file=…`, in order.
+///
+/// # Panics
+/// When the file does not exist or has none.
+#[must_use]
+pub fn snippets(path: &str) -> Vec<Snippet> {
+    let path = repository().join(path);
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let found = parse_snippets(&text);
+    assert!(!found.is_empty(), "no block with file=… in {}", path.display());
+    found
+}
+
+fn parse_snippets(text: &str) -> Vec<Snippet> {
+    let mut found: Vec<Snippet> = Vec::new();
+    let mut open = false;
+    for line in text.lines() {
+        match line.strip_prefix("```") {
+            Some(_) if open => open = false,
+            Some(info) => {
+                let file = info.split_whitespace().find_map(|word| word.strip_prefix("file="));
+                if let Some(file) = file {
+                    found.push(Snippet { file: file.into(), text: String::new() });
+                    open = true;
+                }
+            }
+            None if open => {
+                let block = &mut found.last_mut().expect("an open block").text;
+                block.push_str(line);
+                block.push('\n');
+            }
+            None => {}
+        }
+    }
+    found
+}
+
+/// Builds a plugin project from its files and gives the component's bytes.
+///
+/// The dependency on the SDK is pointed to this repository; nothing else of the files is changed.
+///
+/// # Panics
+/// When it does not build: with the compiler's output.
+#[must_use]
+pub fn build_component(name: &str, files: &[Snippet]) -> Vec<u8> {
+    let _building = BUILDING.lock().unwrap();
+    let project = target_dir().join("test-plugins").join(name);
+    for file in files {
+        let path = project.join(&file.file);
+        fs::create_dir_all(path.parent().expect("inside of the project")).unwrap();
+        let text = match file.file.as_str() {
+            "Cargo.toml" => manifest(&file.text),
+            _ => file.text.clone(),
+        };
+        write_if_changed(&path, &text);
+    }
+    let lock = repository().join("plugins/Cargo.lock");
+    if !project.join("Cargo.lock").is_file() && lock.is_file() {
+        fs::copy(&lock, project.join("Cargo.lock")).unwrap();
+    }
+    let target = target_dir().join("test-plugins").join("target");
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--target", "wasm32-wasip2", "--target-dir"])
+        .arg(&target)
+        .current_dir(&project)
+        // What the outer cargo set for the harness is not for this build.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("CARGO_TARGET_DIR")
+        .output()
+        .expect("cargo runs");
+    assert!(
+        output.status.success(),
+        "{name} does not build; is the target there? `rustup target add wasm32-wasip2`\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let package = package_name(&project.join("Cargo.toml"));
+    let file = format!("{}.wasm", package.replace('-', "_"));
+    fs::read(target.join("wasm32-wasip2/release").join(file)).expect("a cdylib of that name")
+}
+
+/// The author's manifest, with the SDK taken from this repository and out of any workspace.
+fn manifest(text: &str) -> String {
+    let mut table: toml::Table = text.parse().expect("the manifest is TOML");
+    let dependencies = table["dependencies"].as_table_mut().expect("dependencies");
+    let sdk = dependencies.get_mut("sluicegate-plugin").expect("the manifest names the SDK");
+    let mut source = toml::Table::new();
+    let path = repository().join("plugin-sdk");
+    source.insert("path".into(), path.display().to_string().into());
+    *sdk = source.into();
+    table.entry("workspace").or_insert_with(|| toml::Table::new().into());
+    toml::to_string(&table).expect("tables can be written")
+}
+
+fn package_name(manifest: &Path) -> String {
+    let table: toml::Table = fs::read_to_string(manifest).unwrap().parse().unwrap();
+    table["package"]["name"].as_str().expect("a package name").to_owned()
+}
+
+/// Leaves an equal file alone, so that cargo does not build again.
+fn write_if_changed(path: &Path, text: &str) {
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return;
+    }
+    fs::write(path, text).unwrap();
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository").to_owned()
+}
+
+/// The bytes of a component.
+#[derive(Clone)]
+pub struct Guest(pub Vec<u8>);
+
+impl Guest {
+    /// A classifier that gives every request the label of its `label` setting, else the one that is
+    /// written into it; see `guests/marked.rs` for what else it can be told to do.
+    #[must_use]
+    pub fn marked() -> Self {
+        let files = [
+            Snippet { file: "Cargo.toml".into(), text: include_str!("../guests/marked.toml").into() },
+            Snippet { file: "src/lib.rs".into(), text: include_str!("../guests/marked.rs").into() },
+        ];
+        Self(build_component("marked", &files))
+    }
+
+    /// The same component with another label written into it: another SHA-256, the same code.
+    ///
+    /// # Panics
+    /// When the label is not there exactly once.
+    #[must_use]
+    pub fn with_label(&self, number: usize) -> (Self, String) {
+        let label = format!("marked-{number:03}");
+        assert_eq!(label.len(), MARK.len(), "three digits");
+        let mut bytes = self.0.clone();
+        let places: Vec<usize> = bytes
+            .windows(MARK.len())
+            .enumerate()
+            .filter(|(_, window)| *window == MARK.as_bytes())
+            .map(|(place, _)| place)
+            .collect();
+        assert_eq!(places.len(), 1, "the label's places in the component");
+        bytes[places[0]..places[0] + MARK.len()].copy_from_slice(label.as_bytes());
+        (Self(bytes), label)
+    }
+
+    /// SHA-256 in hex, as the admin API shows it.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        Sha256::digest(&self.0).iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_found_by_their_file() {
+        let text = "# A\n```toml file=Cargo.toml\n[package]\n```\ntext\n```rust\nno\n```\n\
+                    ```rust file=src/lib.rs\nfn a() {}\n\nfn b() {}\n```\n";
+        let found = parse_snippets(text);
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[0].file.as_str(), found[0].text.as_str()), ("Cargo.toml", "[package]\n"));
+        assert_eq!(found[1].text, "fn a() {}\n\nfn b() {}\n");
+    }
+}
