@@ -118,12 +118,12 @@ impl From<ReloadRefused> for Answer {
     }
 }
 
-/// A request line that is no path.
-pub(super) fn malformed_target() -> Answer {
+/// A body that broke off or took too long.
+pub(super) fn body_incomplete() -> Answer {
     error(
-        400,
-        "malformed_target",
-        "The request target must be a path.",
+        408,
+        "body_incomplete",
+        "The request's body did not arrive in time.",
     )
 }
 
@@ -162,7 +162,7 @@ mod tests {
                 "method_not_allowed",
             ),
             (refused.into(), 422, "reload_refused"),
-            (malformed_target(), 400, "malformed_target"),
+            (body_incomplete(), 408, "body_incomplete"),
             (body_too_large(), 413, "body_too_large"),
         ] {
             let answer: Answer = answer;

@@ -38,13 +38,10 @@ impl App {
     }
 
     /// What may be done for a request with this head; the rules in the order in which they tell a
-    /// stranger least.
+    /// stranger least. A target with a host of its own (`GET http://…`) needs no rule here: pingora
+    /// has refused it unless that host is the one of `Host` (RFC 9112 §3.2.2).
     fn admit(&self, head: &RequestHeader) -> Result<Action, Answer> {
         self.gate.check_source(&head.headers)?;
-        // A target with a host of its own (`GET http://…`) would pass by the check of `Host`.
-        if !head.raw_path().starts_with(b"/") {
-            return Err(answer::malformed_target());
-        }
         let action = route::find(self.scope, &head.method, head.uri.path());
         if !action.is_ok_and(Action::is_probe) {
             self.gate.check_token(&head.headers)?;
@@ -78,9 +75,9 @@ impl App {
             Ok(action) => action,
             Err(refused) => return refused,
         };
-        if !discard_body(session).await {
+        if let Err(refused) = discard_body(session).await {
             session.set_keepalive(None);
-            return answer::body_too_large();
+            return refused;
         }
         self.act(action).await
     }
@@ -112,36 +109,41 @@ impl HttpServerApp for App {
     }
 }
 
-/// Reads the body to its end; false when it is too large, too slow or broken.
-async fn discard_body(session: &mut ServerSession) -> bool {
+/// Reads the body to its end.
+///
+/// # Errors
+/// The answer to one that is too large, too slow or broken.
+async fn discard_body(session: &mut ServerSession) -> Result<(), Answer> {
     if session.is_body_done() {
-        return true;
+        return Ok(());
     }
     // A client that waits for leave to send a body would wait for its own time-out.
     if session
         .req_header()
         .headers
         .contains_key(http::header::EXPECT)
-        && session.write_continue_response().await.is_err()
     {
-        return false;
+        session
+            .write_continue_response()
+            .await
+            .map_err(|_| answer::body_incomplete())?;
     }
     let all = async {
         let mut left = MAX_BODY_BYTES;
-        loop {
-            match session.read_request_body().await {
-                Ok(Some(chunk)) => match left.checked_sub(chunk.len()) {
-                    Some(rest) => left = rest,
-                    None => return false,
-                },
-                Ok(None) => return true,
-                Err(_) => return false,
-            }
+        while let Some(chunk) = session
+            .read_request_body()
+            .await
+            .map_err(|_| answer::body_incomplete())?
+        {
+            left = left
+                .checked_sub(chunk.len())
+                .ok_or_else(answer::body_too_large)?;
         }
+        Ok(())
     };
     tokio::time::timeout(BODY_TIMEOUT, all)
         .await
-        .unwrap_or(false)
+        .unwrap_or_else(|_| Err(answer::body_incomplete()))
 }
 
 async fn send(session: &mut ServerSession, answer: Answer) -> pingora::Result<()> {
@@ -157,3 +159,6 @@ async fn send(session: &mut ServerSession, answer: Answer) -> pingora::Result<()
     session.write_response_header(Box::new(head)).await?;
     session.write_response_body(answer.body, true).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ mod line;
 
 use std::io::{self, BufWriter, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -137,10 +137,7 @@ impl<W: Write> Writer<W> {
             while let Some(entry) = next {
                 self.line(&entry, &mut text);
                 batch += 1;
-                next = match receiver.try_recv() {
-                    Ok(entry) => Some(entry),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                };
+                next = receiver.try_recv().ok();
             }
             // A failure was counted when the buffer was written, or comes back with the next line.
             let _ = self.sink.flush();

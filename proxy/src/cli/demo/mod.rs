@@ -30,13 +30,13 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// What `sluicegate demo` takes.
 #[derive(Debug, Clone, Copy, clap::Args)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// End after the tour; the exit code says whether every step did what it says.
     #[arg(long)]
-    pub once: bool,
+    pub(crate) once: bool,
     /// Port for clients; left out, 8080 where that is free.
     #[arg(long)]
-    pub port: Option<u16>,
+    pub(crate) port: Option<u16>,
 }
 
 /// A started proxy, as far as the demo needs it.

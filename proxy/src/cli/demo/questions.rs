@@ -21,7 +21,7 @@ pub(super) fn coding() -> Asked {
     let question = "Write a Rust function that reverses the words of a sentence.";
     Asked {
         question,
-        body: ask(json!(question), true),
+        body: ask(&json!(question), true),
     }
 }
 
@@ -33,7 +33,7 @@ pub(super) fn picture() -> Asked {
     ]);
     Asked {
         question,
-        body: ask(content, false),
+        body: ask(&content, false),
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) fn long() -> Asked {
     let system = format!(
         "You answer questions of the support team from the documents below.\n<context>\n{documents}</context>"
     );
-    let mut body = ask(json!(question), false);
+    let mut body = ask(&json!(question), false);
     body["messages"] = json!([
         {"role": "system", "content": system},
         {"role": "user", "content": question},
@@ -63,7 +63,7 @@ pub(super) fn long() -> Asked {
 /// The question that is asked before and after the swap; `attempt` keeps it out of the cache.
 pub(super) fn incident(attempt: &str) -> Asked {
     let question = "Since the last deployment our shop answers slowly. Where should we look first?";
-    let mut body = ask(json!(question), false);
+    let mut body = ask(&json!(question), false);
     body["user"] = json!(attempt);
     Asked { question, body }
 }
@@ -71,14 +71,14 @@ pub(super) fn incident(attempt: &str) -> Asked {
 /// A short question for the traffic during the swap; each number makes it another one.
 pub(super) fn small_talk(number: u64) -> Value {
     let mut body = ask(
-        json!(format!("Tell me something nice about the number {number}.")),
+        &json!(format!("Tell me something nice about the number {number}.")),
         false,
     );
     body["max_tokens"] = json!(1);
     body
 }
 
-fn ask(content: Value, stream: bool) -> Value {
+fn ask(content: &Value, stream: bool) -> Value {
     let mut body = json!({
         "model": "auto",
         "messages": [{"role": "user", "content": content}],
