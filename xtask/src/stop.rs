@@ -23,7 +23,7 @@ pub(crate) enum Stop {
         /// Its own exit code; none when a signal ended it.
         code: Option<i32>,
     },
-    /// At least one test failed; the counts are printed already.
+    /// A test failed, or the one that was asked for is not there; the counts are printed already.
     Tests,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Stop {
             } => {
                 write!(f, "`{command}` was ended by a signal")
             }
-            Self::Tests => f.write_str("there are failed tests"),
+            Self::Tests => f.write_str("tests failed, or were not found"),
         }
     }
 }
