@@ -1,0 +1,42 @@
+//! Text of strangers, made fit for a bounded place.
+
+use std::borrow::Cow;
+
+/// The longest beginning of `text` of at most `bytes` bytes.
+pub(super) fn cut(text: &str, bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or_default()
+}
+
+/// The text with every control character written as its escape, so that it cannot forge a line of
+/// the log or move a terminal's cursor.
+pub(super) fn escape_control(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        if character.is_control() {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_fall_between_characters() {
+        assert_eq!(cut("aé", 2), "a");
+        assert_eq!(cut("aé", 3), "aé");
+        assert_eq!(cut("aé", 99), "aé");
+    }
+
+    #[test]
+    fn control_characters_cannot_forge_a_line() {
+        assert_eq!(escape_control("a\n2026 ERROR\u{1b}[2J é"), "a\\n2026 ERROR\\u{1b}[2J é");
+    }
+}
