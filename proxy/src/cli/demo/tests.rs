@@ -242,9 +242,9 @@ async fn failing_step(flaw: Flaw) -> (usize, String) {
         printed.contains("4 of 5 steps did what they say."),
         "{printed}"
     );
-    let at = printed.find('✗').unwrap();
+    let (before, _) = printed.split_once('✗').unwrap();
     let number = (1..=Tour::TITLES.len())
-        .rfind(|number| printed[..at].contains(Tour::TITLES[number - 1]))
+        .rfind(|number| before.contains(Tour::TITLES[number - 1]))
         .unwrap();
     let failed: Vec<&str> = printed.lines().filter(|line| line.contains('✗')).collect();
     (number, failed.join("\n"))
