@@ -3,8 +3,8 @@
 //! Invariants: [`AccessLog::write`] never blocks and never waits for the terminal, pipe or disk
 //! behind stdout: lines are made and written by a thread of their own. When that thread is behind
 //! by [`CAPACITY`] records, further ones are dropped and counted. Lines hold no prompt, no answer
-//! and no key; what a client chose freely is cut to [`TEXT_BYTES`] and cannot start a line of its
-//! own. The line itself is in [`line`].
+//! and no key; what a client chose freely is cut to [`line::TEXT_BYTES`] and cannot start a line of its
+//! own. The line itself is in [`mod@line`].
 
 mod line;
 

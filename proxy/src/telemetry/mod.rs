@@ -1,6 +1,6 @@
 //! What can be seen from outside: metrics, logs, and the headers that tell what was decided.
 //!
-//! A request fills one [`Record`]; [`headers`], [`observe`] and [`AccessLog`] read it and nothing
+//! A request fills one [`Record`]; [`headers`], [`observe()`] and [`AccessLog`] read it and nothing
 //! else, so they cannot disagree. Start at `record`, then `metrics`.
 
 pub(crate) mod access_log;

@@ -18,7 +18,6 @@ const ANSWER: usize = 160;
 /// The terminal, or whatever stands for it.
 pub(super) struct Report<W> {
     out: W,
-    /// Bold titles and coloured marks.
     is_styled: bool,
 }
 
@@ -26,14 +25,16 @@ impl Report<io::Stdout> {
     /// Prints to stdout, styled where that is a terminal and `NO_COLOR` is not set.
     pub(super) fn stdout() -> Self {
         let is_styled = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self {
-            out: io::stdout(),
-            is_styled,
-        }
+        Self::new(io::stdout(), is_styled)
     }
 }
 
 impl<W: Write> Report<W> {
+    /// Prints to `out`, with bold titles and coloured marks when `is_styled`.
+    pub(super) fn new(out: W, is_styled: bool) -> Self {
+        Self { out, is_styled }
+    }
+
     /// Prints lines as they are.
     ///
     /// # Errors
@@ -101,14 +102,11 @@ impl<W: Write> Report<W> {
     fn reply(&mut self, reply: &Reply) -> io::Result<()> {
         self.pair("answer", &shortened(&reply.text))?;
         self.pair("label", or_dash(reply.label()))?;
-        self.pair(
-            "backend",
-            &format!(
-                "{} of pool {}",
-                or_dash(reply.backend()),
-                or_dash(reply.pool())
-            ),
-        )?;
+        let backend = match reply.backend() {
+            "" if reply.cache() == "hit" => "none was asked".to_owned(),
+            backend => format!("{} of pool {}", or_dash(backend), or_dash(reply.pool())),
+        };
+        self.pair("backend", &backend)?;
         self.pair("cache", or_dash(reply.cache()))?;
         self.pair("tokens saved", &reply.tokens_saved().to_string())?;
         let time = if reply.text_events > 0 {

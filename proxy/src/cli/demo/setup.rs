@@ -207,7 +207,8 @@ mod tests {
         let mut after: toml::Table = text.parse().unwrap();
         assert_eq!(slot(&text)["source"].as_str(), Some("classifier.wasm"));
         assert_eq!(slot(&text)["name"].as_str(), Some("classifier"));
-        assert!(slot(&text)["config"]["labels"]["incident"].is_table());
+        let label = &slot(&text)["config"]["labels"][0];
+        assert_eq!(label["name"].as_str(), Some("incident"));
         assert_eq!(
             std::fs::read(folder.path().join("classifier.wasm")).unwrap(),
             b"component"

@@ -189,7 +189,8 @@ impl Traffic {
 
 async fn ask_on(client: Client, stop: Arc<AtomicBool>, number: Arc<AtomicU64>) -> Count {
     let mut count = Count::default();
-    while !stop.load(Ordering::Relaxed) {
+    // At least once: a swap may be over before this task has run at all.
+    loop {
         let body = questions::small_talk(number.fetch_add(1, Ordering::Relaxed));
         let failure = match client.chat(&body).await {
             Ok(reply) if reply.status == 200 => None,
@@ -202,6 +203,8 @@ async fn ask_on(client: Client, stop: Arc<AtomicBool>, number: Arc<AtomicU64>) -
         } else {
             count.served += 1;
         }
+        if stop.load(Ordering::Relaxed) {
+            return count;
+        }
     }
-    count
 }
