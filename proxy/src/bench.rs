@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::api::prompt::Endpoint;
 use crate::api::request::{self, Changes, Request};
+use crate::api::{self, Endpoint};
 use crate::config::{self, Config, Overrides};
 use crate::plugin::{self, Budget, CallContext, Host, Plugin, Summary};
 use crate::telemetry::Metrics;
@@ -36,7 +36,7 @@ impl Stages {
         let config = config()?;
         let pipeline = &config.pipeline;
         let metrics = Arc::new(Metrics::new()?);
-        let host = Host::new(pipeline, 1, metrics, runtime.handle().clone())?;
+        let host = Host::new(pipeline, 1, metrics, runtime.handle().clone(), api::tokens::estimate)?;
         let load = |slot: &Arc<config::Slot>| runtime.block_on(host.load(Arc::clone(slot)));
         let missing = || anyhow::anyhow!("the default config has no such slot");
         let classifier = load(pipeline.classify.first().ok_or_else(missing)?)?;

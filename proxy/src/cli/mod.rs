@@ -39,6 +39,6 @@ pub fn run() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve { config } => serve::run(&config),
         Command::Check { file } => check::run(&file),
-        Command::Demo(arguments) => demo::run(arguments),
+        Command::Demo(arguments) => serve::demo(arguments),
     }
 }

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::demo::{self, DemoArgs, Started};
 use crate::config::Overrides;
+use crate::plugin;
 use crate::server::{Server, StartError};
 
 /// Exit code of a config or an environment that cannot be served.
@@ -28,6 +30,26 @@ pub(super) fn run(path: &Path) -> ExitCode {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }
+}
+
+/// `sluicegate demo`: the same server, under a config of the demo's own.
+pub(super) fn demo(arguments: DemoArgs) -> ExitCode {
+    let Some(classifier) = plugin::bundled("keyword-classifier") else {
+        print_chain(&anyhow::anyhow!("this binary has no bundled classifier"));
+        return ExitCode::FAILURE;
+    };
+    demo::run(arguments, classifier, |path| {
+        // The demo is the same on every machine: the environment overrides nothing.
+        let server = Server::start(path, Overrides::default())?;
+        let admin = server.admin_address();
+        Ok(Started {
+            data: server.data_address(),
+            admin: admin.ok_or_else(|| anyhow::anyhow!("the demo has no admin listener"))?,
+            stop: Box::new(move || {
+                server.stop();
+            }),
+        })
+    })
 }
 
 fn start(path: &Path) -> Result<Server, anyhow::Error> {

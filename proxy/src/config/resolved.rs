@@ -81,7 +81,7 @@ impl fmt::Debug for Secret {
 }
 
 /// A whole config.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) auth: Auth,
@@ -122,7 +122,7 @@ pub(crate) struct TlsFiles {
 }
 
 /// `[auth]`: who may call.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Auth {
     pub(crate) mode: AuthMode,
     pub(crate) keys: Vec<ApiKey>,
@@ -146,7 +146,7 @@ pub(crate) enum AuthMode {
 }
 
 /// One of `[[auth.keys]]`.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct ApiKey {
     pub(crate) name: String,
     pub(crate) tenant: Tenant,
@@ -171,7 +171,7 @@ pub(crate) struct Grants {
 }
 
 /// One of `[[models]]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Model {
     pub(crate) name: String,
     /// In tokens.
@@ -181,7 +181,7 @@ pub(crate) struct Model {
 }
 
 /// One of `[[pools]]`: backends that serve the same models.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Pool {
     pub(crate) name: PoolName,
     /// Never empty.
@@ -250,7 +250,7 @@ pub(crate) struct HealthCheck {
 }
 
 /// One of `[[routes]]`.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Route {
     /// As typed, else `route-1`, `route-2`, …
     pub(crate) name: String,
@@ -280,7 +280,7 @@ pub(crate) struct Route {
 }
 
 /// What a route asks of a request; every condition that is present must hold.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct RouteMatch {
     /// Any of these.
     pub(crate) labels: Vec<Label>,
@@ -331,7 +331,7 @@ pub(crate) struct Timeouts {
 }
 
 /// `[pipeline]`: the plugin slots.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Pipeline {
     /// In order; the first label wins.
     pub(crate) classify: Vec<Arc<Slot>>,

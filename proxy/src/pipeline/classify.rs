@@ -1,6 +1,7 @@
 //! Asks the classifiers what kind of query this is; the first label wins.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::authenticate::{Caller, granted};
 use super::client::Head;
@@ -53,7 +54,7 @@ pub(super) async fn run(
     snapshot: &Snapshot,
     caller: &Caller,
     head: &Head,
-    prompt: &Prompt,
+    prompt: &Arc<Prompt>,
 ) -> Result<Class> {
     cx.enter(Stage::Classify);
     let hint = hint(cx, caller, head, &prompt.model)?;
@@ -87,7 +88,7 @@ pub(super) fn call_context<'a>(
     cx: &'a RequestContext,
     caller: &'a Caller,
     head: &'a Head,
-    prompt: &'a Prompt,
+    prompt: &'a Arc<Prompt>,
     hint: Option<&'a str>,
 ) -> CallContext<'a> {
     CallContext {

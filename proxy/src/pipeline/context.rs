@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::error::Error;
 use crate::cache;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::{Metrics, Outcome, Record, Stage, observe};
+use crate::telemetry::{Metrics, Outcome, Record, Stage, log, observe};
 
 /// What the pipeline shares over all requests and all snapshots.
 pub(crate) struct Shared {
@@ -79,7 +79,7 @@ impl RequestContext {
     /// Notes why the proxy itself ended the request.
     pub(crate) fn fail(&mut self, error: &Error) {
         self.record.error = Some(error.row().code);
-        self.record.error_detail = Some(error.chain());
+        self.record.error_detail = Some(log::chain(error));
     }
 
     /// Notes how the request ended.

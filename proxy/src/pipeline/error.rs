@@ -152,18 +152,6 @@ impl Error {
         let Row { kind, code, .. } = self.row();
         api::error::body(&self.to_string(), kind, self.param(), Some(code))
     }
-
-    /// The error with its causes, for the log alone: they may hold addresses.
-    pub(crate) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
-    }
 }
 
 /// A result of a stage.

@@ -46,6 +46,7 @@ use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 
 pub(crate) use aot::FolderError;
+pub(crate) use builtin::bundled;
 pub(crate) use call::{admit, classify, compress, decide};
 pub(crate) use error::{HostError, LoadError};
 pub(crate) use failure::{Denied, FailureKind};

@@ -27,7 +27,7 @@ use crate::cache;
 use crate::config::{Config, Overrides};
 use crate::pipeline::Shared;
 use crate::plugin::Host;
-use crate::telemetry::{AccessLog, Metrics};
+use crate::telemetry::{self, AccessLog, Metrics};
 use crate::upstream::Registry;
 
 /// Connecting the pools never holds `readyz` for longer.
@@ -53,6 +53,8 @@ pub(crate) enum StartError {
     Watch(#[source] crate::config::watch::WatchError),
     #[error("the plugin host cannot start")]
     Plugins(#[source] crate::plugin::HostError),
+    #[error(transparent)]
+    Log(#[from] telemetry::log::LogError),
     #[error("metrics cannot be registered")]
     Metrics(#[source] prometheus::Error),
 }
@@ -89,6 +91,7 @@ impl Server {
         let loaded = crate::config::load(path, &overrides)
             .map_err(|problems| StartError::Config(problems.to_string()))?;
         let config = Arc::clone(&loaded.config);
+        telemetry::log::init(&config.telemetry)?;
         let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
         report_panics(Arc::clone(&metrics));
         let host = Host::new(
@@ -96,6 +99,7 @@ impl Server {
             config.server.workers,
             Arc::clone(&metrics),
             control.handle().clone(),
+            crate::api::tokens::estimate,
         )
         .map_err(StartError::Plugins)?;
         let registry = Registry::new(Arc::clone(&metrics), control.handle().clone());
@@ -160,7 +164,7 @@ impl Server {
             reload: self.reload.clone(),
             registry: Arc::clone(registry),
         });
-        let restricted = [(admin, Scope::Full), (metrics, Scope::Metrics)];
+        let restricted = [(admin, Scope::All), (metrics, Scope::Metrics)];
         for (listener, scope) in restricted {
             let Some(listener) = listener else { continue };
             let gate = Gate::new(local(&listener)?, config.admin.token.as_ref(), scope);

@@ -17,6 +17,7 @@ use crate::config::watch::Watcher;
 use crate::config::{self, Config, Loaded, Locator, Overrides, Problems, Slot, SlotName};
 use crate::pipeline::Snapshot;
 use crate::plugin::{Host, LoadError, Plugin};
+use crate::telemetry::log;
 use crate::upstream::Registry;
 
 /// Reloads that may wait; more of them would find the same files.
@@ -41,8 +42,6 @@ pub(super) struct Status {
     pub(super) config: serde_json::Value,
     /// Why the newest candidate was refused.
     pub(super) refused: Option<String>,
-    /// Why a slot's newest file was refused.
-    pub(super) slots: BTreeMap<String, String>,
 }
 
 /// Asks for a reload.
@@ -208,18 +207,17 @@ fn same_plugins(running: &Snapshot, plugins: &[Arc<Plugin>]) -> bool {
 
 /// A plugin's refusal, with the line of the operator's file where its own table is at fault.
 fn describe(locator: &Locator, slot: &SlotName, error: &LoadError) -> String {
-    let places: Vec<String> = error
-        .issues()
+    let LoadError::Config { issues } = error else {
+        return format!("plugin slot `{slot}`: {}", log::chain(error));
+    };
+    let places: Vec<String> = issues
         .iter()
         .map(|issue| {
             let place = locator.slot(slot, &issue.pointer).unwrap_or_default();
             format!("  {place}: {}", issue.message)
         })
         .collect();
-    match places.is_empty() {
-        true => format!("plugin slot `{slot}`: {error}"),
-        false => format!("plugin slot `{slot}`: {error}\n{}", places.join("\n")),
-    }
+    format!("plugin slot `{slot}`: its config is not valid\n{}", places.join("\n"))
 }
 
 fn refused_config(problems: &Problems) -> Refused {
@@ -317,7 +315,6 @@ impl Reloader {
         self.watcher.set_paths(loaded.watched.clone());
         self.note(|status| {
             status.refused = None;
-            status.slots = kept;
             status.config = loaded.redacted.clone();
         });
         if !changed {

@@ -27,13 +27,7 @@ impl Views for Process {
             .chain(&snapshot.compressors)
             .chain(&snapshot.cache_policy);
         let list: Vec<Value> = plugins
-            .map(|plugin| {
-                let mut status = json!(plugin.status());
-                let slot = plugin.slot().name.as_str();
-                let refused = self.reload.status(|status| status.slots.get(slot).cloned());
-                status["refused_candidate"] = json!(refused);
-                status
-            })
+            .map(|plugin| json!(plugin.status()))
             .collect();
         Value::Array(list)
     }

@@ -23,6 +23,18 @@ pub(crate) enum LogError {
     Taken(#[from] tracing_subscriber::util::TryInitError),
 }
 
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 /// Sets up the log of the whole process. Called once, before anything logs.
 ///
 /// # Errors
