@@ -179,9 +179,13 @@ impl Request {
         Ok(())
     }
 
-    /// Where a slice of the body stands.
+    /// Where a slice of [`Self::body`] stands.
     fn place(&self, slice: &str) -> Range<usize> {
-        json::place(self.text(), slice)
+        let start = slice
+            .as_ptr()
+            .addr()
+            .saturating_sub(self.body.as_ptr().addr());
+        start..start + slice.len()
     }
 }
 

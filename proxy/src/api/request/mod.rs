@@ -138,13 +138,15 @@ impl Request {
             .saturating_mul(self.places.prompts)
     }
 
-    /// The body as text; a parsed one is UTF-8.
-    fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).unwrap_or_default()
+    /// The members of the body in order, duplicates included: the key's literal and the value.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&str, &str)> {
+        let places = self.places.members.iter();
+        places.map(|place| (self.slice(&place.key), self.slice(&place.value)))
     }
 
-    /// A piece of the body.
+    /// A piece of the body. Whatever has a place in it begins and ends between characters.
     fn slice(&self, range: &Range<usize>) -> &str {
-        self.text().get(range.clone()).unwrap_or_default()
+        let bytes = self.body.get(range.clone()).unwrap_or_default();
+        std::str::from_utf8(bytes).unwrap_or_default()
     }
 }
