@@ -52,7 +52,11 @@ fn success(path: &Path, loaded: &Loaded, colour: bool) -> String {
 /// The config in a few lines.
 fn summary(config: &Config) -> String {
     let server = &config.server;
-    let scheme = if server.tls.is_some() { "https" } else { "http" };
+    let scheme = if server.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     let caller = match config.auth.mode {
         AuthMode::Keys => format!("{} keys", config.auth.keys.len()),
         AuthMode::Open => "open to everybody".to_owned(),
@@ -74,10 +78,17 @@ fn summary(config: &Config) -> String {
         })
         .fold(0, u64::saturating_add);
     let lines = [
-        ("listen", format!("{scheme}://{}, {caller}; {admin}", server.listen)),
+        (
+            "listen",
+            format!("{scheme}://{}, {caller}; {admin}", server.listen),
+        ),
         (
             "traffic",
-            format!("{} routes to {} pools of {backends} backends", config.routes.len(), config.pools.len()),
+            format!(
+                "{} routes to {} pools of {backends} backends",
+                config.routes.len(),
+                config.pools.len()
+            ),
         ),
         (
             "plugins",
@@ -104,4 +115,51 @@ fn as_u64(number: usize) -> u64 {
 
 fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn check(text: &str) -> (String, bool) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sluicegate.toml");
+        fs::write(&path, text).unwrap();
+        let (report, is_good) = report(&path, false);
+        let shown = report.replace(&path.display().to_string(), "sluicegate.toml");
+        (shown, is_good)
+    }
+
+    const GOOD: &str = "[server]\nworkers = 2\n[auth]\nmode = \"open\"\n\
+        [[pools]]\nname = \"main\"\nmodels = [\"m\"]\nbackends = [{ url = \"http://127.0.0.1:8000\" }]\n";
+
+    #[test]
+    fn a_good_config_is_summed_up() {
+        let (report, is_good) = check(GOOD);
+        assert!(is_good);
+        insta::assert_snapshot!(report);
+    }
+
+    #[test]
+    fn warnings_come_before_the_summary_and_are_forgiven() {
+        let text = format!("{GOOD}[[routes]]\npool = \"main\"\n[[routes]]\npool = \"main\"\n");
+        let (report, is_good) = check(&text);
+        assert!(is_good);
+        insta::assert_snapshot!(report);
+    }
+
+    #[test]
+    fn every_error_is_shown_and_counted() {
+        let (report, is_good) = check("[server]\nlistn = \"x\"\nworkers = 0\n");
+        assert!(!is_good);
+        insta::assert_snapshot!(report);
+    }
+
+    #[test]
+    fn colours_are_for_terminals_alone() {
+        let plain = Problems::nowhere(Path::new("a"), "wrong").render(Severity::Error, false);
+        let coloured = Problems::nowhere(Path::new("a"), "wrong").render(Severity::Error, true);
+        assert!(!plain.contains('\u{1b}') && coloured.contains('\u{1b}'));
+    }
 }

@@ -17,7 +17,8 @@ use super::problem::Problem;
 use super::substitute::{Source, Substitution};
 
 /// Fields whose value is a secret even when it is written in the file itself.
-const SECRET_FIELDS: [&str; 5] = ["api_key", "key", "key_sha256", "tenant_secret", "token"];
+pub(crate) const SECRET_FIELDS: [&str; 5] =
+    ["api_key", "key", "key_sha256", "tenant_secret", "token"];
 
 /// A parsed config text.
 pub(crate) struct Document {
@@ -70,7 +71,7 @@ impl Document {
         let mut reader = Reader {
             text,
             source,
-            problems: Vec::new(),
+            faults: Vec::new(),
             document: Self {
                 path: path.to_owned(),
                 shown: "".into(),
@@ -87,18 +88,22 @@ impl Document {
         reader.document.json = reader.table("", table.get_ref());
         let mut document = reader.document;
         document.shown = mask(text, &reader.masked).into();
-        let problems = reader
-            .problems
-            .into_iter()
-            .map(|(span, message)| Problem::at(path, &document.shown, span, message))
+        let faults = reader.faults.into_iter();
+        let problems = faults
+            .map(|(pointer, span, message)| document.problem_at(&pointer, span, message))
             .collect();
         Ok((document, problems))
     }
 
-    /// A problem at the value of a field, or of the nearest table around it that exists.
+    /// A problem at the value of a field, or of the nearest table around it that exists; when that
+    /// is the whole file, at its beginning and without an excerpt.
     pub(crate) fn problem(&self, pointer: &str, message: impl Into<String>) -> Problem {
-        let span = self.nearest(pointer).value.clone();
-        self.problem_at(pointer, span, message)
+        let place = self.nearest(pointer);
+        let mut problem = self.problem_at(pointer, place.value.clone(), message);
+        if place.key.is_none() && place.value.is_empty() {
+            problem.without_excerpt();
+        }
+        problem
     }
 
     /// A problem at the name of a field.
@@ -108,12 +113,7 @@ impl Document {
         self.problem_at(parent(pointer), span, message)
     }
 
-    fn problem_at(
-        &self,
-        pointer: &str,
-        span: Range<usize>,
-        message: impl Into<String>,
-    ) -> Problem {
+    fn problem_at(&self, pointer: &str, span: Range<usize>, message: impl Into<String>) -> Problem {
         let field = self.field(pointer);
         let message = match field.is_empty() {
             true => message.into(),
@@ -208,7 +208,8 @@ struct Reader<'a> {
     text: &'a str,
     source: &'a Source<'a>,
     document: Document,
-    problems: Vec<(Range<usize>, String)>,
+    /// Pointer, place and words of what cannot be read.
+    faults: Vec<(String, Range<usize>, String)>,
     masked: Vec<Range<usize>>,
 }
 
@@ -260,9 +261,7 @@ impl Reader<'_> {
         match read {
             Ok(number) => Value::Number(number),
             Err(expected) => {
-                let message = format!("{}: expected {expected}", self.document.field(pointer));
-                self.problems.push((value.span(), message));
-                self.document.unreadable.insert(pointer.to_owned());
+                self.fault(pointer, value.span(), format!("expected {expected}"));
                 Value::Null
             }
         }
@@ -277,15 +276,21 @@ impl Reader<'_> {
             self.document.substituted.insert(pointer.to_owned());
         }
         // A value of a byte or two protects nothing, and taking it out of texts would garble them.
-        let secrets = substitution.values.into_iter().filter(|value| value.len() > 2);
+        let secrets = substitution
+            .values
+            .into_iter()
+            .filter(|value| value.len() > 2);
         self.document.values.extend(secrets);
-        for (reference, message) in &substitution.failures {
-            let span = self.within(&span, reference);
-            let message = format!("{}: {message}", self.document.field(pointer));
-            self.problems.push((span, message));
-            self.document.unreadable.insert(pointer.to_owned());
+        for (reference, message) in substitution.failures {
+            let span = self.within(&span, &reference);
+            self.fault(pointer, span, message);
         }
         Value::String(substitution.text)
+    }
+
+    fn fault(&mut self, pointer: &str, span: Range<usize>, message: String) {
+        self.faults.push((pointer.to_owned(), span, message));
+        self.document.unreadable.insert(pointer.to_owned());
     }
 
     /// Where a reference stands in a string literal; the literal itself when it is escaped there.

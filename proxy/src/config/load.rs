@@ -86,7 +86,7 @@ pub(super) fn load_with(
         .map_err(|(shown, problems)| Problems::new(shown, problems))?;
     problems.extend(structure::check(&document));
     if !problems.is_empty() {
-        return Err(finish(&document, problems));
+        return Err(finish(&document, problems).with_files(document.files));
     }
     let mut file: File = serde_json::from_value(document.json.clone()).map_err(|error| {
         // The schema is made from these types, so this is a gap between the two.
@@ -101,14 +101,14 @@ pub(super) fn load_with(
         files,
         ..
     } = checker;
-    if !errors.is_empty() {
-        return Err(finish(&document, errors));
-    }
-    let warned = finish(&document, warnings);
     let mut watched = document.files.clone();
     watched.extend(files);
     watched.sort();
     watched.dedup();
+    if !errors.is_empty() {
+        return Err(finish(&document, errors).with_files(watched));
+    }
+    let warned = finish(&document, warnings);
     Ok(Loaded {
         watched,
         redacted: redact::view(&file, &document),

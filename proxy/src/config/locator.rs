@@ -25,7 +25,8 @@ impl Locator {
     pub(super) fn new(document: &Document, pipeline: &Pipeline) -> Self {
         let of_stage = |stage: &str, slots: &Option<Vec<Slot>>| {
             let slots = slots.iter().flatten().enumerate();
-            let slots = slots.map(|(at, slot)| (slot.name.clone(), format!("/pipeline/{stage}/{at}")));
+            let slots =
+                slots.map(|(at, slot)| (slot.name.clone(), format!("/pipeline/{stage}/{at}")));
             slots.collect::<Vec<_>>()
         };
         let policy = pipeline.cache_policy.iter();

@@ -26,8 +26,8 @@ mod tests;
 
 pub(crate) use load::{Loaded, load, load_str};
 pub(crate) use locator::Locator;
-pub(crate) use overrides::{CacheSize, Overrides};
-pub(crate) use problem::{Problem, Problems, Severity};
+pub(crate) use overrides::Overrides;
+pub(crate) use problem::{Problems, Severity};
 pub(crate) use reload::check_reload;
 pub(crate) use resolved::*;
 

@@ -85,7 +85,8 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         let value = parse(text.trim());
         if value.is_none() {
             let message = format!("{name}: expected {expected}, found {text:?}");
-            self.problems.push(Problem::nowhere(Path::new("environment"), message));
+            self.problems
+                .push(Problem::nowhere(Path::new("environment"), message));
         }
         value
     }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,11 @@ impl Problem {
         }
     }
 
+    /// Keeps line and column and shows no excerpt: for a problem of the file as a whole.
+    pub(crate) fn without_excerpt(&mut self) {
+        self.span = None;
+    }
+
     /// Sets what stands beside the caret.
     pub(crate) fn label(&mut self, label: impl Into<String>) -> &mut Self {
         self.label = Some(label.into());
@@ -114,6 +119,7 @@ pub(crate) struct Problems {
     /// Excerpts are cut from it; secrets are masked.
     source: Arc<str>,
     list: Vec<Problem>,
+    files: Vec<PathBuf>,
 }
 
 impl Problems {
@@ -121,7 +127,23 @@ impl Problems {
     pub(crate) fn new(source: Arc<str>, mut list: Vec<Problem>) -> Self {
         list.sort_by(|a, b| (a.line, a.column, &a.message).cmp(&(b.line, b.column, &b.message)));
         list.dedup();
-        Self { source, list }
+        Self {
+            source,
+            list,
+            files: Vec::new(),
+        }
+    }
+
+    /// Adds the files that the text refers to.
+    pub(crate) fn with_files(mut self, files: Vec<PathBuf>) -> Self {
+        self.files = files;
+        self
+    }
+
+    /// Files that the text refers to, as far as it could be read: besides the config itself, a
+    /// change of these may mend it.
+    pub(crate) fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// One problem that has no place in a text.
@@ -154,13 +176,20 @@ impl Problems {
             Severity::Warning => Level::WARNING,
         };
         let title = level.primary_title(problem.message.as_str());
-        let help = problem.help.as_deref().map(|help| Level::HELP.message(help));
+        let help = problem
+            .help
+            .as_deref()
+            .map(|help| Level::HELP.message(help));
         let Some(span) = problem.span.clone() else {
-            let path = problem.path.display().to_string();
-            let origin = annotate_snippets::Origin::path(path);
+            let mut origin = Origin::path(problem.path.display().to_string());
+            if problem.line > 0 {
+                origin = origin.line(problem.line).char_column(problem.column);
+            }
             return vec![title.element(origin).elements(help)];
         };
-        let caret = AnnotationKind::Primary.span(span).label(problem.label.as_deref());
+        let caret = AnnotationKind::Primary
+            .span(span)
+            .label(problem.label.as_deref());
         let snippet = Snippet::source(&*self.source)
             .path(problem.path.display().to_string())
             .annotation(caret);

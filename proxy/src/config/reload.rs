@@ -33,7 +33,11 @@ pub(crate) fn check_reload(old: &Config, new: &Config) -> Result<(), Problems> {
     fixed.same("telemetry.log_level", level(old), level(new));
 
     let (old, new) = (&old.pipeline, &new.pipeline);
-    fixed.same("pipeline.max_instances", old.max_instances, new.max_instances);
+    fixed.same(
+        "pipeline.max_instances",
+        old.max_instances,
+        new.max_instances,
+    );
     fixed.same(
         "pipeline.max_memory_bytes",
         old.max_memory_bytes,
@@ -65,7 +69,8 @@ impl Fixed {
             let message = format!(
                 "{field}: cannot change while running, from {old} to {new}; restart to apply it"
             );
-            self.problems.push(Problem::nowhere(Path::new("reload"), message));
+            self.problems
+                .push(Problem::nowhere(Path::new("reload"), message));
         }
     }
 }
@@ -77,6 +82,12 @@ fn address(address: Option<SocketAddr>) -> String {
 fn tls(files: Option<&TlsFiles>) -> String {
     files.map_or_else(
         || "none".to_owned(),
-        |files| format!("{} and {}", files.cert_file.display(), files.key_file.display()),
+        |files| {
+            format!(
+                "{} and {}",
+                files.cert_file.display(),
+                files.key_file.display()
+            )
+        },
     )
 }

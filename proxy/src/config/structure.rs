@@ -76,7 +76,9 @@ fn describe(document: &Document, error: &ValidationError<'_>, problems: &mut Vec
         }
         ValidationErrorKind::Minimum { limit } => format!("expected at least {limit}"),
         ValidationErrorKind::Maximum { limit } => format!("expected at most {limit}"),
-        ValidationErrorKind::MinLength { limit: 1 } => "expected text, found an empty string".into(),
+        ValidationErrorKind::MinLength { limit: 1 } => {
+            "expected text, found an empty string".into()
+        }
         ValidationErrorKind::MaxLength { limit } => {
             format!("expected a string of at most {limit} characters")
         }
@@ -113,7 +115,10 @@ fn missing_field(document: &Document, table: &str, name: &Value, schema: &Value)
         .and_then(|properties| properties.get(name)?.get("description")?.as_str());
     if let Some(about) = about {
         // Descriptions keep the line breaks of their source.
-        problem.help(format!("{name}: {}", about.split_whitespace().collect::<Vec<_>>().join(" ")));
+        problem.help(format!(
+            "{name}: {}",
+            about.split_whitespace().collect::<Vec<_>>().join(" ")
+        ));
     }
     problem
 }
@@ -157,7 +162,8 @@ pub(crate) fn nearest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
         .filter(|(distance, _)| *distance <= most)
         .min();
     let by_part = || {
-        let is_part = |name: &&&str| typed.len() > 2 && (name.contains(typed) || typed.contains(**name));
+        let is_part =
+            |name: &&&str| typed.len() > 2 && (name.contains(typed) || typed.contains(**name));
         known.iter().find(is_part).copied()
     };
     by_distance.map(|(_, name)| name).or_else(by_part)

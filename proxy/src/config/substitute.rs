@@ -94,7 +94,9 @@ fn read(path: &Path) -> Result<String, String> {
     let cannot = |why: &dyn std::fmt::Display| format!("cannot read the file: {why}");
     let length = fs::metadata(path).map_err(|error| cannot(&error))?.len();
     if length > MAX_FILE_BYTES {
-        return Err(cannot(&format!("it has {length} bytes, at most {MAX_FILE_BYTES} are allowed")));
+        return Err(cannot(&format!(
+            "it has {length} bytes, at most {MAX_FILE_BYTES} are allowed"
+        )));
     }
     let mut text = fs::read_to_string(path).map_err(|error| cannot(&error))?;
     if text.ends_with('\n') {
@@ -123,12 +125,18 @@ mod tests {
 
     #[test]
     fn variables_and_files_are_put_in_place() {
-        assert_eq!(substitute("a ${NAME} b ${file:key}.").text, "a value b from file.");
+        assert_eq!(
+            substitute("a ${NAME} b ${file:key}.").text,
+            "a value b from file."
+        );
     }
 
     #[test]
     fn dollar_signs_stand_for_themselves_unless_a_brace_follows() {
-        assert_eq!(substitute("$5 and $$ and $${NAME} $").text, "$5 and $ and ${NAME} $");
+        assert_eq!(
+            substitute("$5 and $$ and $${NAME} $").text,
+            "$5 and $ and ${NAME} $"
+        );
     }
 
     #[test]

@@ -14,13 +14,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc::{Receiver as StdReceiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 use std::{fs, io, thread};
 
 use notify_debouncer_full::notify::{EventKind, RecommendedWatcher, RecursiveMode};
-use notify_debouncer_full::{
-    DebounceEventResult, Debouncer, RecommendedCache, new_debouncer,
-};
+use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, new_debouncer};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
@@ -61,12 +59,21 @@ impl Watcher {
         debounce: Duration,
         poll: Duration,
     ) -> (Self, mpsc::Receiver<()>) {
+        Self::start(paths, debounce, poll, debouncer)
+    }
+
+    fn start(
+        paths: Vec<PathBuf>,
+        debounce: Duration,
+        poll: Duration,
+        events: impl FnOnce(&Arc<Shared>, &SyncSender<()>, Duration) -> Option<Events>,
+    ) -> (Self, mpsc::Receiver<()>) {
         let (report, reports) = mpsc::channel(1);
         let (wake, woken) = sync_channel(1);
         let shared = Arc::new(Shared::default());
         let mut watch = Watch {
             shared: Arc::clone(&shared),
-            events: debouncer(&shared, &wake, debounce),
+            events: events(&shared, &wake, debounce),
             folders: BTreeMap::new(),
             known: BTreeMap::new(),
             settle: debounce / 2,
@@ -201,9 +208,19 @@ impl Watch {
         seen
     }
 
-    /// Watches the folders that matter now, and no others. A folder that was replaced by another
-    /// of the same name is watched anew.
+    /// Watches the folders that matter. A folder can appear between the look for it and the watch
+    /// on the one around it, so this looks again until nothing is new.
     fn follow(&mut self) {
+        for _ in 0..MAX_LINKS {
+            if !self.follow_once() {
+                return;
+            }
+        }
+    }
+
+    /// Watches the folders that matter now, and no others; says whether one was new. A folder that
+    /// was replaced by another of the same name is watched anew.
+    fn follow_once(&mut self) -> bool {
         let mut relevant = BTreeSet::new();
         for path in self.known.keys() {
             relevant.extend(way_to(path));
@@ -214,7 +231,7 @@ impl Watch {
             .collect();
         *lock(&self.shared.relevant) = relevant;
         let Some(events) = &mut self.events else {
-            return;
+            return false;
         };
         let stale: Vec<PathBuf> = self
             .folders
@@ -226,27 +243,27 @@ impl Watch {
             self.folders.remove(&folder);
             let _ = events.unwatch(&folder); // fails for a folder that is gone: so is its watch
         }
+        let mut is_new = false;
         for folder in folders {
             if self.folders.contains_key(&folder) {
                 continue;
             }
+            is_new = true;
             let id = folder_id(&folder);
-            match events.watch(&folder, RecursiveMode::NonRecursive) {
-                Ok(()) => {
-                    self.folders.insert(folder, id);
-                }
-                Err(error) => {
-                    tracing::warn!(folder = %folder.display(), %error, "no file events; it is polled");
-                }
+            if let Err(error) = events.watch(&folder, RecursiveMode::NonRecursive) {
+                tracing::warn!(folder = %folder.display(), %error, "no file events; it is polled");
             }
+            // Also after an error, which is then logged once and not at every poll.
+            self.folders.insert(folder, id);
         }
+        is_new
     }
 }
 
 /// Waits, eating wake-ups: whatever they announce is seen by the look that follows.
 fn pause(woken: &StdReceiver<()>, time: Duration) {
-    let until = std::time::Instant::now() + time;
-    while let Some(left) = until.checked_duration_since(std::time::Instant::now()) {
+    let until = Instant::now() + time;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
         if woken.recv_timeout(left) == Err(RecvTimeoutError::Disconnected) {
             return;
         }
@@ -305,27 +322,35 @@ fn way_to(path: &Path) -> BTreeSet<PathBuf> {
 /// The parts of a path, last one first.
 fn parts(path: &Path) -> Vec<PathBuf> {
     let parts = path.components().filter(|part| *part != Component::CurDir);
-    parts.rev().map(|part| PathBuf::from(part.as_os_str())).collect()
+    parts
+        .rev()
+        .map(|part| PathBuf::from(part.as_os_str()))
+        .collect()
 }
 
 /// The folder, or the nearest one around it that exists.
 fn existing_folder(folder: &Path) -> Option<PathBuf> {
-    folder.ancestors().find(|folder| folder.is_dir()).map(Path::to_owned)
+    folder
+        .ancestors()
+        .find(|folder| folder.is_dir())
+        .map(Path::to_owned)
 }
 
-/// Tells a folder from another one that took its name.
-type FolderId = (u64, u64);
+/// Tells a folder from another one that took its name: file systems give a freed inode number to
+/// the next one, so its time of birth counts too, where it is known.
+type FolderId = (u64, u64, Option<SystemTime>);
 
 #[cfg(unix)]
 fn folder_id(folder: &Path) -> Option<FolderId> {
     use std::os::unix::fs::MetadataExt;
     let found = fs::metadata(folder).ok()?;
-    Some((found.dev(), found.ino()))
+    Some((found.dev(), found.ino(), found.created().ok()))
 }
 
 #[cfg(not(unix))]
 fn folder_id(folder: &Path) -> Option<FolderId> {
-    folder.is_dir().then_some((0, 0))
+    let found = fs::metadata(folder).ok()?;
+    Some((0, 0, found.created().ok()))
 }
 
 #[cfg(test)]

@@ -226,11 +226,23 @@ mod tests {
 
     #[test]
     fn times_without_unit_sign_or_bound_are_refused() {
-        for text in ["", "5", "-5s", "5 s", "1.5s", "s", "5x", "99999999999999999999s"] {
+        for text in [
+            "",
+            "5",
+            "-5s",
+            "5 s",
+            "1.5s",
+            "s",
+            "5x",
+            "99999999999999999999s",
+        ] {
             assert!(Time::parse(text).is_err(), "{text}");
         }
         assert_eq!(Time::parse("0s").unwrap_err(), "a time of more than zero");
-        assert_eq!(Time::parse("367d").unwrap_err(), "a time of at most 366 days");
+        assert_eq!(
+            Time::parse("367d").unwrap_err(),
+            "a time of at most 366 days"
+        );
     }
 
     #[test]

@@ -11,11 +11,7 @@ use crate::config::schema::{self, Grant};
 /// A shorter secret could be found by trying.
 const LEAST_SECRET_BYTES: usize = 16;
 
-pub(super) fn resolve(
-    typed: &schema::Auth,
-    listen: SocketAddr,
-    checker: &mut Checker<'_>,
-) -> Auth {
+pub(super) fn resolve(typed: &schema::Auth, listen: SocketAddr, checker: &mut Checker<'_>) -> Auth {
     let mode = match typed.mode {
         schema::AuthMode::Keys => AuthMode::Keys,
         schema::AuthMode::Open => AuthMode::Open,
@@ -55,16 +51,14 @@ pub(super) fn resolve(
     }
 }
 
-fn mode_fits(
-    mode: AuthMode,
-    typed: &schema::Auth,
-    listen: SocketAddr,
-    checker: &mut Checker<'_>,
-) {
+fn mode_fits(mode: AuthMode, typed: &schema::Auth, listen: SocketAddr, checker: &mut Checker<'_>) {
     match mode {
         AuthMode::Keys if typed.keys.is_empty() => {
             checker
-                .error("/auth/mode", "mode `keys` needs at least one key: nobody could call")
+                .error(
+                    "/auth/mode",
+                    "mode `keys` needs at least one key: nobody could call",
+                )
                 .help("add [[auth.keys]], or write mode = \"open\" to let everybody call");
         }
         AuthMode::Open if !listen.ip().is_loopback() && !typed.open_to_network => {
@@ -87,8 +81,10 @@ fn mode_fits(
 
 fn key(pointer: &str, typed: &schema::Key, checker: &mut Checker<'_>) -> Option<ApiKey> {
     checker.text(&format!("{pointer}/name"), &typed.name, 64);
+    if let Some(tenant) = &typed.tenant {
+        checker.text(&format!("{pointer}/tenant"), tenant, 128);
+    }
     let tenant = typed.tenant.as_deref().unwrap_or(&typed.name);
-    checker.text(&format!("{pointer}/tenant"), tenant, 128);
     let hash = match (&typed.key, &typed.key_sha256) {
         (Some(key), None) => {
             let pointer = format!("{pointer}/key");

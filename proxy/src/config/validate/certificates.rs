@@ -38,15 +38,23 @@ impl Checker<'_> {
     ) -> (PathBuf, PathBuf) {
         let (cert_pointer, cert_file) = (cert.0, self.path(cert.1));
         let (key_pointer, key_file) = (key.0, self.path(key.1));
-        let chain = certificates(&cert_file)
-            .map_err(|fault| self.error(cert_pointer, format!("the file {fault}")).clone());
+        let chain = certificates(&cert_file).map_err(|fault| {
+            self.error(cert_pointer, format!("the file {fault}"))
+                .clone()
+        });
         let private_key = private_key(&key_file)
             .map_err(|fault| self.error(key_pointer, format!("the file {fault}")).clone());
         if let (Ok(chain), Ok(private_key)) = (chain, private_key)
             && let Err(error) =
                 CertifiedKey::from_der(chain, private_key, &ring::default_provider())
         {
-            self.error(key_pointer, format!("key and certificate do not work together: {error}"));
+            let message = match error {
+                rustls::Error::InconsistentKeys(_) => {
+                    format!("the key does not belong to the certificate in {:?}", cert.1)
+                }
+                error => format!("key and certificate cannot be used: {error}"),
+            };
+            self.error(key_pointer, message);
         }
         (cert_file, key_file)
     }

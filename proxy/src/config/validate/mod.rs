@@ -25,11 +25,7 @@ use super::resolved::Config;
 use super::schema::{File, Size};
 
 /// Checks a file and resolves it.
-pub(crate) fn resolve(
-    file: &mut File,
-    overrides: &Overrides,
-    checker: &mut Checker<'_>,
-) -> Config {
+pub(crate) fn resolve(file: &mut File, overrides: &Overrides, checker: &mut Checker<'_>) -> Config {
     let server = server::resolve(&mut file.server, overrides, checker);
     let auth = auth::resolve(&file.auth, server.listen, checker);
     let models = pools::models(&file.models, checker);
@@ -110,8 +106,9 @@ impl<'a> Checker<'a> {
     /// Warns when a secret is written in the file itself.
     fn secret(&mut self, pointer: &str) {
         if self.document.has(pointer) && !self.document.substituted.contains(pointer) {
-            self.warn(pointer, "a secret is written in the file")
-                .help("write \"${NAME}\" for an environment variable or \"${file:/path}\" for a file");
+            self.warn(pointer, "a secret is written in the file").help(
+                "write \"${NAME}\" for an environment variable or \"${file:/path}\" for a file",
+            );
         }
     }
 }

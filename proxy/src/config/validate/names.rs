@@ -113,7 +113,10 @@ impl Checker<'_> {
             return None;
         };
         if CREDENTIALS.contains(&header.as_str()) {
-            self.error(pointer, format!("`{header}` carries credentials and is never handed on"));
+            self.error(
+                pointer,
+                format!("`{header}` carries credentials and is never handed on"),
+            );
             return None;
         }
         Some(header)
@@ -123,7 +126,10 @@ impl Checker<'_> {
     pub(super) fn forwarded_header(&mut self, pointer: &str, name: &str) -> Option<HeaderName> {
         let header = self.header_name(pointer, name)?;
         if OWN.contains(&header.as_str()) {
-            self.error(pointer, format!("`{header}` belongs to one connection; the proxy sets it"));
+            self.error(
+                pointer,
+                format!("`{header}` belongs to one connection; the proxy sets it"),
+            );
             return None;
         }
         Some(header)

@@ -39,8 +39,9 @@ impl Checker<'_> {
         match parse(text) {
             Ok(url) => Some(url),
             Err(expected) => {
-                self.error(pointer, format!("expected {expected}"))
-                    .label("for example \"http://10.0.0.7:8000\" or \"https://host.example/prefix\"");
+                self.error(pointer, format!("expected {expected}")).label(
+                    "for example \"http://10.0.0.7:8000\" or \"https://host.example/prefix\"",
+                );
                 None
             }
         }
@@ -109,7 +110,11 @@ mod tests {
 
     #[test]
     fn a_v1_at_the_end_of_a_url_is_taken_off() {
-        for text in ["http://host:8000", "http://host:8000/", "http://host:8000/v1/"] {
+        for text in [
+            "http://host:8000",
+            "http://host:8000/",
+            "http://host:8000/v1/",
+        ] {
             assert_eq!(parse(text), Ok(url(false, "host", 8000, "")), "{text}");
         }
         assert_eq!(

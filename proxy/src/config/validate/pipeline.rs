@@ -10,9 +10,7 @@ use serde_json::Value;
 
 use super::Checker;
 use super::names::Alphabet;
-use crate::config::resolved::{
-    OnFailure, Pipeline, Slot, SlotKind, SlotName, Source, TextWindow,
-};
+use crate::config::resolved::{OnFailure, Pipeline, Slot, SlotKind, SlotName, Source, TextWindow};
 use crate::config::schema::{self, Capability, Size};
 use crate::config::structure::nearest;
 
@@ -72,7 +70,8 @@ pub(super) fn resolve(
     };
     let needed = pipeline.instances_needed(workers);
     if needed > u64::from(max_instances) {
-        let message = format!("the slots need {needed} instances, there is room for {max_instances}");
+        let message =
+            format!("the slots need {needed} instances, there is room for {max_instances}");
         checker.error("/pipeline/max_instances", message).help(format!(
             "each slot takes (workers + spares) × 2 instances, the old and the new ones of a swap; \
              write max_instances = {needed} or more"
@@ -157,10 +156,8 @@ impl Slots<'_, '_> {
                 Size::kib(1),
                 Size::mib(64),
             ),
-            max_component_bytes: self.positive(
-                &place("max_component_bytes"),
-                typed.max_component_bytes,
-            ),
+            max_component_bytes: self
+                .positive(&place("max_component_bytes"), typed.max_component_bytes),
             spares: typed.spares,
             max_calls: typed.max_calls,
             configure_timeout: typed.configure_timeout.0,
@@ -194,7 +191,11 @@ impl Slots<'_, '_> {
         };
         match BUILTINS.iter().find(|(name, _)| *name == builtin) {
             Some((_, stage)) if *stage != kind => {
-                let message = format!("`{builtin}` is {}, this is {}", plugin_of(*stage), slot_of(kind));
+                let message = format!(
+                    "`{builtin}` is {}, this is {}",
+                    plugin_of(*stage),
+                    slot_of(kind)
+                );
                 self.checker.error(pointer, message);
             }
             Some(_) => {}
@@ -249,14 +250,34 @@ impl Slots<'_, '_> {
     fn fits_stage(&mut self, kind: SlotKind, pointer: &str, typed: &schema::Slot) {
         let fields = [
             ("max_edits", typed.max_edits.is_some(), SlotKind::Compress),
-            ("edit_last_user", typed.edit_last_user.is_some(), SlotKind::Compress),
-            ("edit_tool_results", typed.edit_tool_results.is_some(), SlotKind::Compress),
-            ("may_ignore", typed.may_ignore.is_some(), SlotKind::CachePolicy),
-            ("answer_bytes", typed.answer_bytes.is_some(), SlotKind::CachePolicy),
+            (
+                "edit_last_user",
+                typed.edit_last_user.is_some(),
+                SlotKind::Compress,
+            ),
+            (
+                "edit_tool_results",
+                typed.edit_tool_results.is_some(),
+                SlotKind::Compress,
+            ),
+            (
+                "may_ignore",
+                typed.may_ignore.is_some(),
+                SlotKind::CachePolicy,
+            ),
+            (
+                "answer_bytes",
+                typed.answer_bytes.is_some(),
+                SlotKind::CachePolicy,
+            ),
         ];
         for (field, is_set, stage) in fields {
             if is_set && stage != kind {
-                let message = format!("only {} has a use for it, this is {}", slot_of(stage), slot_of(kind));
+                let message = format!(
+                    "only {} has a use for it, this is {}",
+                    slot_of(stage),
+                    slot_of(kind)
+                );
                 self.checker.error(&format!("{pointer}/{field}"), message);
             }
         }
@@ -264,15 +285,20 @@ impl Slots<'_, '_> {
 
     fn memory(&mut self, pointer: &str, typed: Size) -> usize {
         if typed > self.largest {
-            let message = format!("more than [pipeline] max_memory_bytes allows, {}", self.largest);
+            let message = format!(
+                "more than [pipeline] max_memory_bytes allows, {}",
+                self.largest
+            );
             self.checker.error(pointer, message);
         }
-        self.checker.size(pointer, typed, Size::kib(64), Size::mib(4096))
+        self.checker
+            .size(pointer, typed, Size::kib(64), Size::mib(4096))
     }
 
     fn positive(&mut self, pointer: &str, size: Size) -> u64 {
         if size.0 == 0 {
-            self.checker.error(pointer, "expected a size of more than zero");
+            self.checker
+                .error(pointer, "expected a size of more than zero");
         }
         size.0
     }

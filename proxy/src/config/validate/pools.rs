@@ -100,23 +100,17 @@ fn pool_models(pointer: &str, typed: &schema::Pool, checker: &mut Checker<'_>) {
         checker.text(&place(at), model, 256);
     }
     let entries = typed.models.iter().enumerate();
-    checker.unique("model", entries.map(|(at, model)| (place(at), model.as_str())));
+    checker.unique(
+        "model",
+        entries.map(|(at, model)| (place(at), model.as_str())),
+    );
     for (client, upstream) in &typed.model_map {
         let pointer = crate::config::document::child(&format!("{pointer}/model_map"), client);
         checker.text(&pointer, upstream, 256);
-        if !typed.models.is_empty() && !typed.models.contains(client) {
-            let message = format!("`{client}` is none of the pool's `models`: it is never asked for");
-            checker.warn(&pointer, message);
-        }
     }
 }
 
-fn credentials(
-    pointer: &str,
-    typed: &schema::Pool,
-    mode: AuthMode,
-    checker: &mut Checker<'_>,
-) {
+fn credentials(pointer: &str, typed: &schema::Pool, mode: AuthMode, checker: &mut Checker<'_>) {
     let pass_through = format!("{pointer}/pass_through");
     if typed.pass_through && mode != AuthMode::PassThrough {
         checker
@@ -130,15 +124,14 @@ fn credentials(
     checker.secret(&pointer);
     checker.header_safe(&pointer, key);
     if typed.pass_through {
-        checker.error(&pass_through, "expected either `api_key` or `pass_through`, not both");
+        checker.error(
+            &pass_through,
+            "expected either `api_key` or `pass_through`, not both",
+        );
     }
 }
 
-fn backends(
-    pointer: &str,
-    typed: &mut schema::Pool,
-    checker: &mut Checker<'_>,
-) -> Vec<Backend> {
+fn backends(pointer: &str, typed: &mut schema::Pool, checker: &mut Checker<'_>) -> Vec<Backend> {
     let place = |at: usize| format!("{pointer}/backends/{at}");
     let mut resolved: Vec<Backend> = Vec::new();
     for (at, typed_backend) in typed.backends.iter_mut().enumerate() {
@@ -166,7 +159,10 @@ fn backends(
     checker.unique(
         "backend",
         names.map(|(at, typed)| {
-            (format!("{}/name", place(at)), typed.name.as_deref().unwrap_or_default())
+            (
+                format!("{}/name", place(at)),
+                typed.name.as_deref().unwrap_or_default(),
+            )
         }),
     );
     resolved
@@ -198,12 +194,18 @@ fn identity(
         }
     } else if typed.server_name.is_none() && ServerName::try_from(url.host.as_str()).is_err() {
         checker
-            .error(&format!("{pointer}/url"), "this host cannot be checked in a certificate")
+            .error(
+                &format!("{pointer}/url"),
+                "this host cannot be checked in a certificate",
+            )
             .help("set `server_name` to the name that the certificate carries");
     }
     Some(BackendIdentity {
         tls: url.tls,
-        server_name: typed.server_name.clone().unwrap_or_else(|| url.host.clone()),
+        server_name: typed
+            .server_name
+            .clone()
+            .unwrap_or_else(|| url.host.clone()),
         host: url.host,
         port: url.port,
         base_path: url.base_path,

@@ -18,20 +18,28 @@ pub(super) fn resolve(
     checker: &mut Checker<'_>,
 ) -> Vec<Route> {
     for (at, route) in typed.iter_mut().enumerate() {
-        route.name.get_or_insert_with(|| format!("route-{}", at + 1));
+        route
+            .name
+            .get_or_insert_with(|| format!("route-{}", at + 1));
     }
     let entries = typed.iter().enumerate();
     checker.unique(
         "route",
         entries.map(|(at, route)| {
-            (format!("/routes/{at}/name"), route.name.as_deref().unwrap_or_default())
+            (
+                format!("/routes/{at}/name"),
+                route.name.as_deref().unwrap_or_default(),
+            )
         }),
     );
     let mut routes: Vec<Route> = Vec::new();
     for (at, typed) in typed.iter().enumerate() {
         let pointer = format!("/routes/{at}");
         if let Some(earlier) = routes.iter().find(|route| takes_all(route)) {
-            let message = format!("never reached: route `{}` takes every request", earlier.name);
+            let message = format!(
+                "never reached: route `{}` takes every request",
+                earlier.name
+            );
             checker.warn(&pointer, message);
         }
         routes.push(route(&pointer, typed, pools, auth, checker));
@@ -49,7 +57,11 @@ pub(super) fn resolve(
 /// The catch-all to the first pool.
 fn implied(typed: &[schema::Route], pools: &[Pool]) -> Option<schema::Route> {
     let pool = pools.first()?.name.as_str();
-    let is_free = |name: &&str| typed.iter().all(|route| route.name.as_deref() != Some(name));
+    let is_free = |name: &&str| {
+        typed
+            .iter()
+            .all(|route| route.name.as_deref() != Some(name))
+    };
     let name = ["default", "implied-default"].into_iter().find(is_free)?;
     let route = serde_json::json!({ "name": name, "pool": pool });
     serde_json::from_value(route).ok()
@@ -94,14 +106,21 @@ fn route(
     sampling(pointer, typed, checker);
     let timeouts = &typed.timeouts;
     if timeouts.first_token.0 > timeouts.total.0 {
-        let message = format!("longer than the request as a whole may take, {}", timeouts.total);
+        let message = format!(
+            "longer than the request as a whole may take, {}",
+            timeouts.total
+        );
         checker.warn(&format!("{pointer}/timeouts/first_token"), message);
     }
     Route {
         name,
         matches: matches(&format!("{pointer}/match"), &typed.matches, auth, checker),
         pool: PoolName::new(&typed.pool),
-        fallback: typed.fallback.iter().map(|name| PoolName::new(name)).collect(),
+        fallback: typed
+            .fallback
+            .iter()
+            .map(|name| PoolName::new(name))
+            .collect(),
         fallback_on_429: typed.fallback_on_429,
         override_model: typed.override_model,
         defaults: Defaults {
@@ -145,7 +164,10 @@ fn chain(pointer: &str, typed: &schema::Route, pools: &[Pool], checker: &mut Che
         } else if seen.contains(&name.as_str()) {
             let chain = seen.join(" → ");
             checker
-                .error(&pointer, format!("pool `{name}` is in the fallback chain already"))
+                .error(
+                    &pointer,
+                    format!("pool `{name}` is in the fallback chain already"),
+                )
                 .label(format!("after {chain}"));
         }
         seen.push(name);
@@ -195,11 +217,21 @@ fn matches(
             .label("for example \"/v1/embeddings\"");
     }
     RouteMatch {
-        labels: typed.label.0.iter().map(|label| Label::new(label)).collect(),
+        labels: typed
+            .label
+            .0
+            .iter()
+            .map(|label| Label::new(label))
+            .collect(),
         models: typed.model.0.clone(),
         path: typed.path.clone(),
         headers: headers(pointer, typed, checker),
-        tenants: typed.tenant.0.iter().map(|name| Tenant::new(name)).collect(),
+        tenants: typed
+            .tenant
+            .0
+            .iter()
+            .map(|name| Tenant::new(name))
+            .collect(),
         modalities: modalities(&typed.modality),
         complexity_at_least: typed.complexity_at_least,
         tools: typed.tools,
@@ -222,7 +254,9 @@ fn entries(
         }
     };
     let entries = typed.0.iter().enumerate();
-    entries.map(|(at, text)| (place(at), text.clone())).collect()
+    entries
+        .map(|(at, text)| (place(at), text.clone()))
+        .collect()
 }
 
 fn headers(

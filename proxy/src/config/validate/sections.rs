@@ -31,7 +31,10 @@ pub(super) fn cache(
         checker.error("/cache/ttl", message);
     }
     if typed.max_entry_bytes > typed.max_bytes {
-        let message = format!("more than all answers may take together, {}", typed.max_bytes);
+        let message = format!(
+            "more than all answers may take together, {}",
+            typed.max_bytes
+        );
         checker.error("/cache/max_entry_bytes", message);
     }
     let largest = Size::mib(1 << 20);
@@ -52,11 +55,7 @@ pub(super) fn cache(
     }
 }
 
-pub(super) fn admin(
-    typed: &schema::Admin,
-    server: SocketAddr,
-    checker: &mut Checker<'_>,
-) -> Admin {
+pub(super) fn admin(typed: &schema::Admin, server: SocketAddr, checker: &mut Checker<'_>) -> Admin {
     let listen = checker.address("/admin/listen", &typed.listen);
     if let Some(token) = &typed.token {
         checker.secret("/admin/token");
@@ -121,6 +120,9 @@ fn free(
     whose: &str,
 ) {
     if collide(listen, other) {
-        checker.error(pointer, format!("{whose} takes port {} already", other.port()));
+        checker.error(
+            pointer,
+            format!("{whose} takes port {} already", other.port()),
+        );
     }
 }
