@@ -1,0 +1,13 @@
+//! Plugins and config change while traffic flows.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests"
+)]
+
+mod failing_plugin;
+mod first_plugin;
+mod storm;
+mod swap;
+mod under_load;
