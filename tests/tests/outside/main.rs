@@ -1,10 +1,5 @@
 //! What others see: SDKs, callers, operators, the command line.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "tests"
-)]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod admin;
 mod auth;

@@ -1,10 +1,5 @@
 //! Plugins and config change while traffic flows.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "tests"
-)]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod failing_plugin;
 mod first_plugin;

@@ -41,7 +41,7 @@ async fn traffic(mut client: Client, number: usize, seen: Arc<Seen>) {
     while !seen.stop.load(Ordering::SeqCst) {
         turn += 1;
         let question = format!("client {number} asks for the {turn}th time");
-        let streamed = turn % 2 == 0;
+        let streamed = turn.is_multiple_of(2);
         let request = if streamed {
             ask_streaming(&question)
         } else {
