@@ -5,6 +5,8 @@
 
 mod admin;
 mod api;
+#[doc(hidden)]
+pub mod bench;
 mod cache;
 pub mod cli;
 mod config;

@@ -1,5 +1,37 @@
 //! The life of a config file: typed by a user, loaded, checked, resolved, watched.
+//!
+//! [`load()`] is the way in: it gives a [`Config`] that may be used as it is, or [`Problems`] that
+//! name everything that is wrong. The file as typed (`schema`) and the config as used
+//! ([`resolved`]) are two types, and only the second leaves this room. [`check_reload`] says
+//! whether a running proxy can follow from one config to the next, and [`watch::Watcher`] when it
+//! is time to load again. Values that came from a substitution, and secrets that are written in
+//! the file, are never shown.
 
+mod document;
+mod load;
+mod locator;
+mod overrides;
+mod problem;
+mod redact;
+mod reload;
 mod resolved;
+mod schema;
+mod structure;
+mod substitute;
+mod validate;
+pub(crate) mod watch;
 
+#[cfg(test)]
+mod tests;
+
+pub(crate) use load::{Loaded, load, load_str};
+pub(crate) use locator::Locator;
+pub(crate) use overrides::{CacheSize, Overrides};
+pub(crate) use problem::{Problem, Problems, Severity};
+pub(crate) use reload::check_reload;
 pub(crate) use resolved::*;
+
+/// The JSON Schema of config files, as it is kept in `config/sluicegate.schema.json`.
+pub(crate) fn schema_json() -> String {
+    format!("{:#}\n", schema::json())
+}

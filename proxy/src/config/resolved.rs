@@ -350,6 +350,23 @@ pub(crate) struct Pipeline {
     pub(crate) compile_cache_bytes: u64,
 }
 
+impl Pipeline {
+    /// Every slot, in the order of the stages.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &Arc<Slot>> {
+        let policy = self.cache_policy.iter();
+        self.classify.iter().chain(&self.compress).chain(policy)
+    }
+
+    /// Instances that all slots may have at once: one for each worker and the spares, twice, since
+    /// a swap holds the old and the new ones.
+    pub(crate) fn instances_needed(&self, workers: usize) -> u64 {
+        let workers = u64::try_from(workers).unwrap_or(u64::MAX);
+        self.slots()
+            .map(|slot| workers.saturating_add(slot.spares.into()).saturating_mul(2))
+            .fold(0, u64::saturating_add)
+    }
+}
+
 /// Which stage a slot belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum SlotKind {
@@ -363,7 +380,7 @@ pub(crate) enum SlotKind {
 
 /// One plugin slot. Two equal slots with equal component bytes share an instance pool across
 /// reloads.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Slot {
     pub(crate) kind: SlotKind,
     pub(crate) name: SlotName,
@@ -410,6 +427,17 @@ pub(crate) struct Slot {
     pub(crate) may_ignore: Vec<String>,
     /// Cache policy: bytes of an answer that `admit` sees; default 0.
     pub(crate) answer_bytes: u32,
+}
+
+/// Leaves the plugin's own table out: it may hold secrets.
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("kind", &self.kind)
+            .field("name", &self.name)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where a component comes from.

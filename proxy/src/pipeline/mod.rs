@@ -1,1 +1,115 @@
-//! The path of one request, top to bottom.
+//! The path of one request, top to bottom. [`serve`] is the only entry point.
+//!
+//! A stage takes by value what it consumes, borrows what it only reads, and returns the typed value
+//! that a later stage needs, so most wrong orders do not compile. [`RequestContext`] holds what is
+//! true of the whole request: its clock, its stage times, its record. Whatever must be given back
+//! is a guard owned by a value in these functions: dropping the future cancels everything. The
+//! snapshot is held while the request is decided, and let go before a long answer streams.
+
+mod answer;
+mod authenticate;
+mod balance;
+mod cache_lookup;
+mod cache_policy;
+mod classify;
+mod client;
+mod compress;
+mod context;
+mod error;
+mod events;
+mod forward;
+mod models;
+mod parse;
+mod recount;
+mod refuse;
+mod relay;
+mod replay;
+mod reply;
+mod route;
+mod snapshot;
+mod store;
+mod stream;
+mod target;
+
+use std::sync::Arc;
+
+use self::answer::Answer;
+use self::authenticate::Caller;
+use self::cache_lookup::Lookup;
+use self::compress::Wish;
+use self::error::Result;
+use self::route::Facts;
+use self::target::Destination;
+use crate::api::request::Request;
+
+pub(crate) use self::client::{Client, Head};
+pub(crate) use self::context::{RequestContext, Shared};
+pub(crate) use self::snapshot::Snapshot;
+
+/// Serves one request and leaves exactly one record of it, however it ends.
+pub(crate) async fn serve(
+    mut cx: RequestContext,
+    snapshot: Arc<Snapshot>,
+    head: Head,
+    client: &mut Client<'_>,
+) {
+    let outcome = match answer(&mut cx, snapshot, &head, client).await {
+        Ok(answer) => stream::run(&mut cx, answer, client).await,
+        Err(error) => refuse::run(&mut cx, &error, client).await,
+    };
+    cx.finish(outcome); // written on drop; a request that was never finished reads `aborted`
+}
+
+/// Receives the request, then works on it for as long as the client stays.
+async fn answer(
+    cx: &mut RequestContext,
+    snapshot: Arc<Snapshot>,
+    head: &Head,
+    client: &mut Client<'_>,
+) -> Result<Answer> {
+    let destination = target::run(cx, head, client)?;
+    let caller = authenticate::run(cx, &snapshot, head)?;
+    match destination {
+        Destination::Models => models::run(&snapshot, &head.path),
+        Destination::Relay => relay::run(cx, &snapshot, &caller, client, head).await,
+        Destination::Inspect(endpoint) => {
+            let server = &snapshot.config.server;
+            let request = parse::run(cx, server, client, head, endpoint).await?;
+            // A client that leaves drops what is below, and with it the upstream exchange.
+            let decided = decide(cx, &snapshot, &caller, head, request);
+            client.unless_gone(decided).await
+        }
+    }
+}
+
+/// Decides who answers. Returns before the body of the answer has been sent.
+async fn decide(
+    cx: &mut RequestContext,
+    snapshot: &Snapshot,
+    caller: &Caller,
+    head: &Head,
+    request: Request,
+) -> Result<Answer> {
+    let class = classify::run(cx, snapshot, caller, head, &request.prompt).await?;
+    let facts = Facts {
+        head,
+        caller,
+        class: &class,
+        prompt: Some(&request.prompt),
+    };
+    let target = route::run(cx, snapshot, &facts)?;
+    let wish = Wish::of(cx, caller, head, &target.route);
+    let plan = cache_policy::run(
+        cx, snapshot, caller, head, &request, &class, &target, wish,
+    )
+    .await?;
+    let plan = match cache_lookup::run(cx, plan)? {
+        Lookup::Hit(stored) => return Ok(replay::run(&stored, &request.prompt)),
+        Lookup::Miss(plan) => plan,
+    };
+    let asked = request.clone(); // a fallback's answer is stored under a key of what was asked
+    let request = compress::run(cx, snapshot, caller, head, request, &class, wish).await?;
+    let candidates = balance::run(cx, &target);
+    let reply = forward::run(cx, &request, caller, head, &target, candidates).await?;
+    Ok(store::run(cx, snapshot, &request, reply, plan.map(|plan| (plan, &asked))))
+}

@@ -1,1 +1,287 @@
-//! Start, reload, stop: the only room that loads the snapshot.
+//! Start, reload, stop: wires the other rooms together.
+//!
+//! [`Server::start`] builds the first snapshot, binds every listener and starts the workers;
+//! `reload` swaps snapshots from then on; [`Server::stop`] drains. A bad config or plugin at the
+//! start is an error, later it is a refusal that changes nothing.
+
+mod data_plane;
+mod live;
+mod reload;
+mod views;
+mod workers;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+
+use self::data_plane::DataPlane;
+use self::live::Live;
+use self::reload::Builder;
+use self::views::Process;
+use self::workers::Worker;
+use crate::admin::{self, Gate, Scope};
+use crate::cache;
+use crate::config::{Config, Overrides};
+use crate::pipeline::Shared;
+use crate::plugin::Host;
+use crate::telemetry::{AccessLog, Metrics};
+use crate::upstream::Registry;
+
+/// Connecting the pools never holds `readyz` for longer.
+const PRECONNECT: Duration = Duration::from_secs(2);
+/// What the log's writer gets at the end.
+const LOG_FLUSH: Duration = Duration::from_secs(2);
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("{0}")]
+    Config(String),
+    #[error("cannot listen on {address}")]
+    Bind {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("certificate `{}` cannot be used", path.display())]
+    Tls { path: PathBuf },
+    #[error("cannot start a worker")]
+    Worker { source: std::io::Error },
+    #[error("cannot watch the config for changes")]
+    Watch(#[source] crate::config::watch::WatchError),
+    #[error("the plugin host cannot start")]
+    Plugins(#[source] crate::plugin::HostError),
+    #[error("metrics cannot be registered")]
+    Metrics(#[source] prometheus::Error),
+}
+
+/// A running proxy.
+pub(crate) struct Server {
+    live: Arc<Live>,
+    reload: reload::Handle,
+    control: tokio::runtime::Runtime,
+    data: SocketAddr,
+    admin: Option<SocketAddr>,
+    shutdown: watch::Sender<bool>,
+    /// Dropped when the workers may end.
+    released: Vec<oneshot::Sender<()>>,
+    /// One per core, for the data plane.
+    workers: Vec<Worker>,
+    /// Admin and metrics.
+    operators: Vec<Worker>,
+}
+
+impl Server {
+    /// Starts from a config file and returns once every listener is bound.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub(crate) fn start(path: &Path, overrides: Overrides) -> Result<Self, StartError> {
+        let begun = Instant::now();
+        let control = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("control")
+            .enable_all()
+            .build()
+            .map_err(|source| StartError::Worker { source })?;
+        let loaded = crate::config::load(path, &overrides)
+            .map_err(|problems| StartError::Config(problems.to_string()))?;
+        let config = Arc::clone(&loaded.config);
+        let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
+        report_panics(Arc::clone(&metrics));
+        let host = Host::new(
+            &config.pipeline,
+            config.server.workers,
+            Arc::clone(&metrics),
+            control.handle().clone(),
+        )
+        .map_err(StartError::Plugins)?;
+        let registry = Registry::new(Arc::clone(&metrics), control.handle().clone());
+        let builder = Builder {
+            path: path.to_owned(),
+            overrides,
+            host,
+            registry: Arc::clone(&registry),
+        };
+        let first = control
+            .block_on(builder.build(None))
+            .map_err(|refused| StartError::Config(refused.message))?;
+        for warning in &first.loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let access_log = AccessLog::start(config.telemetry.log_format, Arc::clone(&metrics))
+            .map_err(|source| StartError::Worker { source })?;
+        let shared = Arc::new(Shared {
+            metrics,
+            access_log,
+            cache: Arc::new(cache::Memory::new(&config.cache)),
+            control: control.handle().clone(),
+        });
+        shared.metrics.config_generation.set(1);
+        let pools = first.snapshot.pools.clone();
+        registry.supervise(&pools);
+        let live = Arc::new(Live::new(first.snapshot, shared));
+        let reload = reload::start(builder, Arc::clone(&live), &first.loaded, control.handle())
+            .map_err(StartError::Watch)?;
+        let (shutdown, _) = watch::channel(false);
+        let mut server = Self {
+            live,
+            reload,
+            control,
+            data: config.server.listen,
+            admin: None,
+            shutdown,
+            released: Vec::new(),
+            workers: Vec::new(),
+            operators: Vec::new(),
+        };
+        server.listen(&config, &registry)?;
+        server.announce_ready(begun, &registry, &pools);
+        Ok(server)
+    }
+
+    /// Binds every listener, then starts the threads behind them.
+    fn listen(&mut self, config: &Config, registry: &Arc<Registry>) -> Result<(), StartError> {
+        let data = workers::bind(config.server.listen)?;
+        let admin = config.admin.listen.map(workers::bind).transpose()?;
+        let metrics = config.telemetry.listen.map(workers::bind).transpose()?;
+        self.data = local(&data)?;
+        self.admin = admin.as_ref().map(local).transpose()?;
+        for number in 0..config.server.workers {
+            let app = DataPlane::new(Arc::clone(&self.live));
+            let tls = config.server.tls.as_ref();
+            let worker = self.spawn(format!("worker-{number}"), &data, tls, app)?;
+            self.workers.push(worker);
+        }
+        let views: Arc<dyn admin::Views> = Arc::new(Process {
+            live: Arc::clone(&self.live),
+            reload: self.reload.clone(),
+            registry: Arc::clone(registry),
+        });
+        let restricted = [(admin, Scope::Full), (metrics, Scope::Metrics)];
+        for (listener, scope) in restricted {
+            let Some(listener) = listener else { continue };
+            let gate = Gate::new(local(&listener)?, config.admin.token.as_ref(), scope);
+            let app = admin::App::new(Arc::clone(&views), gate, scope);
+            let operator = self.spawn("admin".to_owned(), &listener, None, app)?;
+            self.operators.push(operator);
+        }
+        Ok(())
+    }
+
+    fn spawn<A: pingora::apps::ServerApp + Send + Sync + 'static>(
+        &mut self,
+        name: String,
+        listener: &std::net::TcpListener,
+        tls: Option<&crate::config::TlsFiles>,
+        app: A,
+    ) -> Result<Worker, StartError> {
+        let (release, released) = oneshot::channel();
+        let shutdown = self.shutdown.subscribe();
+        let worker = workers::start(name, listener, tls, app, shutdown, released)?;
+        self.released.push(release);
+        Ok(worker)
+    }
+
+    /// Connects the pools on each worker, then says `ready`.
+    fn announce_ready(&self, begun: Instant, registry: &Arc<Registry>, pools: &crate::upstream::Pools) {
+        let workers: Vec<_> = self
+            .workers
+            .iter()
+            .map(|worker| {
+                let (registry, pools) = (Arc::clone(registry), pools.clone());
+                worker
+                    .handle()
+                    .spawn(async move { registry.preconnect_here(&pools, PRECONNECT).await })
+            })
+            .collect();
+        let live = Arc::clone(&self.live);
+        let generation = live.snapshot().generation;
+        let listening = begun.elapsed();
+        self.control.spawn(async move {
+            for worker in workers {
+                // A panic has been reported by the hook; traffic connects on its own.
+                let _ = worker.await;
+            }
+            live.set_ready();
+            let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            tracing::info!(
+                generation,
+                listening_after_ms = ms(listening),
+                ready_after_ms = ms(begun.elapsed()),
+                "ready"
+            );
+        });
+    }
+
+    /// The data plane's bound address.
+    pub(crate) fn data_address(&self) -> SocketAddr {
+        self.data
+    }
+
+    /// The admin listener's bound address.
+    pub(crate) fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Orders reloads.
+    pub(crate) fn reload_handle(&self) -> reload::Handle {
+        self.reload.clone()
+    }
+
+    /// Waits on the control runtime.
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.control.block_on(work)
+    }
+
+    /// Stops: no new connections, idle ones close, requests in flight get the config's
+    /// `drain_timeout`. True when all of them ended by themselves.
+    pub(crate) fn stop(self) -> bool {
+        let limit = self.live.snapshot().config.server.drain_timeout;
+        self.live.set_draining();
+        // Nobody listens any more when every worker has ended: that is fine.
+        let _ = self.shutdown.send(true);
+        let metrics = Arc::clone(&self.live.shared().metrics);
+        tracing::info!(in_flight = metrics.requests_in_flight.get(), "stopping");
+        let drained = self.control.block_on(drain(&metrics, limit));
+        drop(self.released);
+        for worker in self.workers.into_iter().chain(self.operators) {
+            worker.join();
+        }
+        let logged = self.live.shared().access_log.flush(LOG_FLUSH);
+        tracing::info!(drained, logged, "stopped");
+        self.control.shutdown_timeout(LOG_FLUSH);
+        drained
+    }
+}
+
+/// Waits until no request is in flight, at most for `limit`.
+async fn drain(metrics: &Metrics, limit: Duration) -> bool {
+    let deadline = tokio::time::Instant::now() + limit;
+    // The gauge has no event to await; a stop is rare, and 10 ms late is on time.
+    let mut tick = tokio::time::interval(Duration::from_millis(10));
+    while metrics.requests_in_flight.get() > 0 {
+        if tokio::time::Instant::now() >= deadline {
+            return false;
+        }
+        tick.tick().await;
+    }
+    true
+}
+
+fn local(listener: &std::net::TcpListener) -> Result<SocketAddr, StartError> {
+    listener
+        .local_addr()
+        .map_err(|source| StartError::Worker { source })
+}
+
+/// Counts panics: one ends its own request, and is never silent.
+fn report_panics(metrics: Arc<Metrics>) {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        metrics.panics.inc();
+        before(panic);
+    }));
+}

@@ -4,27 +4,42 @@
 //! that the config does not name is `other`; no client string ever is a label.
 
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
-/// Seconds, from a tenth of a millisecond to ten minutes.
+use super::record::Stage;
+
+/// Seconds, from a millisecond to ten minutes.
 const REQUEST_BUCKETS: &[f64] = &[
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
-    300.0, 600.0,
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    120.0, 300.0, 600.0,
 ];
 
 /// Seconds, from a microsecond to a second.
 const STAGE_BUCKETS: &[f64] = &[
-    0.000_001, 0.000_002_5, 0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5,
-    0.001, 0.005, 0.025, 0.1, 1.0,
+    0.000_001,
+    0.000_002_5,
+    0.000_005,
+    0.000_01,
+    0.000_025,
+    0.000_05,
+    0.000_1,
+    0.000_25,
+    0.000_5,
+    0.001,
+    0.005,
+    0.025,
+    0.1,
+    1.0,
 ];
 
 /// All families, registered once per process.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    /// `endpoint`, `label`, `pool`, `status` (class: `2xx` …, or `aborted`).
+    /// `endpoint`, `label`, `pool`, `status` (class: `2xx` …; `aborted` when the client left,
+    /// `upstream_failed` when the answer broke off after its head).
     pub(crate) requests: IntCounterVec,
     /// `code`: the OpenAI error code that the proxy gave.
     pub(crate) errors: IntCounterVec,
@@ -32,8 +47,8 @@ pub(crate) struct Metrics {
     pub(crate) request_seconds: HistogramVec,
     /// `label`, `pool`: request to first content.
     pub(crate) ttft_seconds: HistogramVec,
-    /// `stage`.
-    pub(crate) stage_seconds: HistogramVec,
+    /// `stage`, each looked up once, in the order of [`Stage::ALL`]: a request feeds several.
+    stage_seconds: [Histogram; Stage::ALL.len()],
     /// `result`: `hit`, `miss`, `bypass`.
     pub(crate) cache_results: IntCounterVec,
     pub(crate) cache_entries: IntGauge,
@@ -104,7 +119,15 @@ impl Metrics {
             registry.register(Box::new(counter.clone()))?;
             Ok::<_, prometheus::Error>(counter)
         };
+        let stage_seconds = histograms(
+            "sluicegate_stage_seconds",
+            "Time that a request spent in a stage of the pipeline.",
+            STAGE_BUCKETS,
+            &["stage"],
+        )?;
         Ok(Self {
+            stage_seconds: Stage::ALL
+                .map(|stage| stage_seconds.with_label_values(&[stage.as_str()])),
             requests: counters(
                 "sluicegate_requests_total",
                 "Requests by endpoint, label, pool and class of status.",
@@ -127,19 +150,16 @@ impl Metrics {
                 REQUEST_BUCKETS,
                 &["label", "pool"],
             )?,
-            stage_seconds: histograms(
-                "sluicegate_stage_seconds",
-                "Time that a request spent in a stage of the pipeline.",
-                STAGE_BUCKETS,
-                &["stage"],
-            )?,
             cache_results: counters(
                 "sluicegate_cache_results_total",
                 "Cache look-ups by result.",
                 &["result"],
             )?,
             cache_entries: gauge("sluicegate_cache_entries", "Answers in the cache.")?,
-            cache_bytes: gauge("sluicegate_cache_bytes", "Bytes of the answers in the cache.")?,
+            cache_bytes: gauge(
+                "sluicegate_cache_bytes",
+                "Bytes of the answers in the cache.",
+            )?,
             plugin_calls: counters(
                 "sluicegate_plugin_calls_total",
                 "Calls of plugins by slot and result.",
@@ -228,11 +248,108 @@ impl Metrics {
         &self.registry
     }
 
+    /// Time that requests spent in `stage`.
+    pub(crate) fn stage_seconds(&self, stage: Stage) -> &Histogram {
+        &self.stage_seconds[stage as usize]
+    }
+
     /// All metrics in Prometheus' text format.
     ///
     /// # Errors
     /// When a family is malformed.
     pub(crate) fn text(&self) -> Result<String, prometheus::Error> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::proto::MetricType;
+
+    use super::*;
+
+    /// Touches every family with labels, so that the registry shows it.
+    fn all_touched() -> Metrics {
+        let m = Metrics::new().unwrap();
+        for (family, labels) in [
+            (&m.requests, 4),
+            (&m.errors, 1),
+            (&m.cache_results, 1),
+            (&m.plugin_calls, 2),
+            (&m.plugin_refused, 1),
+            (&m.plugin_dropped, 2),
+            (&m.tokens, 2),
+            (&m.upstream_attempts, 3),
+            (&m.upstream_connections, 2),
+            (&m.reloads, 1),
+            (&m.ungranted_headers, 1),
+        ] {
+            family.with_label_values(&vec!["x"; labels]).inc();
+        }
+        for (family, labels) in [
+            (&m.plugin_idle_instances, 1),
+            (&m.plugin_generation, 1),
+            (&m.upstream_in_flight, 2),
+            (&m.upstream_healthy, 2),
+        ] {
+            family.with_label_values(&vec!["x"; labels]).inc();
+        }
+        for (family, labels) in [
+            (&m.request_seconds, 2),
+            (&m.ttft_seconds, 2),
+            (&m.plugin_call_seconds, 1),
+        ] {
+            family.with_label_values(&vec!["x"; labels]).observe(0.1);
+        }
+        m
+    }
+
+    #[test]
+    fn every_family_registers_under_a_name_with_its_unit() {
+        let metrics = all_touched();
+        let families = metrics.registry().gather();
+        assert_eq!(families.len(), 25, "families of `Metrics`, counted by hand");
+        for family in families {
+            let name = family.name();
+            let rest = name
+                .strip_prefix("sluicegate_")
+                .unwrap_or_else(|| panic!("{name}"));
+            assert!(
+                rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "{name}"
+            );
+            assert!(!family.help().is_empty(), "{name}");
+            match family.get_field_type() {
+                MetricType::COUNTER => assert!(name.ends_with("_total"), "{name}"),
+                MetricType::HISTOGRAM => assert!(name.ends_with("_seconds"), "{name}"),
+                _ => assert!(!name.ends_with("_total"), "{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn buckets_rise() {
+        for buckets in [REQUEST_BUCKETS, STAGE_BUCKETS] {
+            assert!(buckets.is_sorted_by(|a, b| a < b));
+        }
+    }
+
+    #[test]
+    fn every_stage_is_shown_from_the_start() {
+        let text = Metrics::new().unwrap().text().unwrap();
+        for stage in Stage::ALL {
+            let line = format!(
+                "sluicegate_stage_seconds_count{{stage=\"{}\"}} 0",
+                stage.as_str()
+            );
+            assert!(text.contains(&line), "{line}");
+        }
+    }
+
+    #[test]
+    fn stages_stand_at_their_own_position() {
+        for (position, stage) in Stage::ALL.into_iter().enumerate() {
+            assert_eq!(stage as usize, position);
+        }
     }
 }

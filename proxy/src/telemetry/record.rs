@@ -86,6 +86,17 @@ pub(crate) enum Outcome {
     UpstreamFailed,
 }
 
+impl Outcome {
+    /// The name in logs.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Aborted => "aborted",
+            Self::UpstreamFailed => "upstream_failed",
+        }
+    }
+}
+
 /// Facts of one request.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
@@ -97,6 +108,7 @@ pub(crate) struct Record {
     pub(crate) endpoint: &'static str,
     pub(crate) client: String,
     pub(crate) tenant: Option<Tenant>,
+    /// Name of the API key in the config, never the key itself.
     pub(crate) key: Option<String>,
     /// As the client asked.
     pub(crate) model: Option<String>,
@@ -131,4 +143,17 @@ pub(crate) struct Record {
     /// Time per stage, in the order of [`Stage::ALL`].
     pub(crate) stages: [Duration; 10],
     pub(crate) outcome: Outcome,
+}
+
+impl Record {
+    /// Time spent in `stage`; zero when it was never entered.
+    pub(crate) fn stage(&self, stage: Stage) -> Duration {
+        self.stages[stage as usize]
+    }
+
+    /// True on the endpoints that the proxy understands: what it only relays has no cache result
+    /// and no tokens.
+    pub(crate) fn is_model_call(&self) -> bool {
+        matches!(self.endpoint, "chat" | "completions" | "embeddings")
+    }
 }

@@ -1,0 +1,135 @@
+//! Looks into a plain answer: does it parse, and what does it say of itself.
+
+use super::answer::{Envelope, Finish, Usage};
+use super::json;
+use super::prompt::Endpoint;
+
+/// What a plain answer says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PlainFacts {
+    /// It is what the endpoint answers with (`choices` or `data`, with something in it), and not an
+    /// error with a good status.
+    pub(crate) is_answer: bool,
+    /// The model that says it answered.
+    pub(crate) model: Option<String>,
+    pub(crate) usage: Option<Usage>,
+    /// The worst of all choices; [`Finish::Other`] when it does not say.
+    pub(crate) finish: Finish,
+    /// Bytes of the answer's text, of all choices.
+    pub(crate) text_bytes: usize,
+    /// The first choice's text.
+    text: String,
+}
+
+impl PlainFacts {
+    /// The first choice's text: its first bytes, at most this many, cut between characters.
+    pub(crate) fn head(&self, bytes: usize) -> &str {
+        let end = (0..=bytes.min(self.text.len()))
+            .rev()
+            .find(|at| self.text.is_char_boundary(*at));
+        self.text.get(..end.unwrap_or_default()).unwrap_or_default()
+    }
+}
+
+/// Reads a plain answer.
+///
+/// # Errors
+/// When it is not one JSON object: then it was cut off, or is no answer of this API.
+pub(crate) fn inspect(endpoint: Endpoint, body: &[u8]) -> Result<PlainFacts, serde_json::Error> {
+    let mut rewritten = String::new();
+    let answer = Envelope::read(body, &mut rewritten)?;
+    let choices = answer.choices.as_deref().unwrap_or_default();
+    let has_answer = match endpoint {
+        Endpoint::Chat | Endpoint::Completions => !choices.is_empty(),
+        Endpoint::Embeddings => answer.data.is_some_and(|data| data.get().starts_with('[')),
+    };
+    let finish = choices.iter().map(|choice| {
+        if choice.refuses() {
+            Finish::Refusal
+        } else {
+            choice.finish().unwrap_or(Finish::Other)
+        }
+    });
+    let texts = || choices.iter().filter_map(|choice| choice.text());
+    Ok(PlainFacts {
+        is_answer: has_answer && !answer.is_error(),
+        model: answer.model_name(),
+        usage: answer.usage(),
+        finish: finish.max().unwrap_or(Finish::Other),
+        text_bytes: texts().map(json::decoded_len).sum(),
+        text: texts()
+            .next()
+            .map(|text| json::decode(text).into_owned())
+            .unwrap_or_default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chat_answer_says_model_usage_finish_and_text() {
+        let body = r#"{"id":"x","model":"m","choices":[
+            {"index":0,"message":{"role":"assistant","content":"h\u00e9llo"},"finish_reason":"stop"},
+            {"index":1,"message":{"role":"assistant","content":null,"tool_calls":[{}]},"finish_reason":"tool_calls"}],
+            "usage":{"prompt_tokens":5,"completion_tokens":6,"total_tokens":11}}"#;
+        let facts = inspect(Endpoint::Chat, body.as_bytes()).unwrap();
+        assert!(facts.is_answer);
+        assert_eq!(facts.model.as_deref(), Some("m"));
+        assert_eq!(
+            facts.usage,
+            Some(Usage {
+                prompt: 5,
+                completion: 6
+            })
+        );
+        assert_eq!(facts.finish, Finish::ToolCalls);
+        assert_eq!(facts.text_bytes, 6);
+        assert_eq!((facts.head(2), facts.head(3)), ("h", "hé"));
+    }
+
+    #[test]
+    fn completions_and_embeddings_are_answers_too() {
+        let body = br#"{"choices":[{"text":"abc","index":0,"finish_reason":"length"}]}"#;
+        let facts = inspect(Endpoint::Completions, body).unwrap();
+        assert_eq!(
+            (facts.is_answer, facts.finish, facts.head(9)),
+            (true, Finish::Length, "abc")
+        );
+        let body = br#"{"data":[{"embedding":[0.1]}],"model":"e","usage":{"prompt_tokens":2}}"#;
+        let facts = inspect(Endpoint::Embeddings, body).unwrap();
+        assert_eq!((facts.is_answer, facts.usage.unwrap().prompt), (true, 2));
+    }
+
+    #[test]
+    fn an_error_with_a_good_status_is_no_answer() {
+        for body in [
+            r#"{"error":{"message":"x"}}"#,
+            r#"{"object":"error","choices":[{}]}"#,
+            "{}",
+        ] {
+            assert!(
+                !inspect(Endpoint::Chat, body.as_bytes()).unwrap().is_answer,
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_cut_off_answer_is_an_error() {
+        let body = br#"{"choices":[{"message":{"content":"x"},"finish_reason":"stop"}]}"#;
+        for end in 0..body.len() {
+            assert!(inspect(Endpoint::Chat, &body[..end]).is_err(), "{end}");
+        }
+        assert!(inspect(Endpoint::Chat, b"[1]").is_err());
+        assert!(inspect(Endpoint::Chat, b"{} {}").is_err());
+    }
+
+    #[test]
+    fn duplicate_keys_hold_the_last() {
+        let body = br#"{"model":"a","model":"b","choices":[{"text":"x","text":"yz"}]}"#;
+        let facts = inspect(Endpoint::Completions, body).unwrap();
+        assert_eq!((facts.model.as_deref(), facts.text_bytes), (Some("b"), 2));
+    }
+}

@@ -1,0 +1,270 @@
+//! Messages of a chat request and their parts.
+//!
+//! Invariant, relied on by edits: of a content that is a list, element `n` is part `n`; a content
+//! that is a string is part 0; tool calls follow.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::RequestError;
+use super::media;
+use crate::api::json::{self, Kind, Member};
+use crate::api::prompt::{Message, Origin, Part, Role, Text, ToolCall, ToolResult};
+use crate::api::tokens;
+
+/// Tokens that a chat template adds around one message.
+const MESSAGE_TOKENS: u32 = 4;
+/// Tokens around one tool call.
+const TOOL_CALL_TOKENS: u32 = 8;
+/// Most tokens that a part of an unknown type is taken for.
+const MAX_UNKNOWN_TOKENS: usize = 1_000;
+/// Longest name of a part's type that is kept, in bytes.
+const MAX_TYPE_BYTES: usize = 64;
+
+/// The whole body, for the places of its slices.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cursor<'a> {
+    pub(super) body: &'a str,
+}
+
+impl Cursor<'_> {
+    /// Where a slice of the body stands.
+    pub(super) fn place(self, slice: &str) -> Range<usize> {
+        json::place(self.body, slice)
+    }
+}
+
+/// Reads message `index`.
+pub(super) fn read(cursor: Cursor<'_>, index: usize, value: &str) -> Result<Message, RequestError> {
+    let members = json::members(value)
+        .map_err(|_| RequestError::wrong_type(format!("messages[{index}]"), "an object", value))?;
+    let role = match json::last(&members, "role") {
+        None => Role::Other,
+        Some(role) => self::role(&json::text(role).ok_or_else(|| {
+            RequestError::wrong_type(format!("messages[{index}].role"), "a string", role)
+        })?),
+    };
+    let mut parts = content(cursor, index, &members)?;
+    if role == Role::Tool {
+        as_results(&mut parts, &members);
+    } else {
+        parts.extend(calls(&members));
+    }
+    Ok(Message {
+        role,
+        tokens: parts
+            .iter()
+            .map(|(_, tokens)| *tokens)
+            .fold(MESSAGE_TOKENS, u32::saturating_add),
+        parts: parts.into_iter().map(|(part, _)| part).collect(),
+        group: None,
+        source: Some(cursor.place(value)),
+    })
+}
+
+fn role(name: &str) -> Role {
+    match name {
+        "system" => Role::System,
+        "developer" => Role::Developer,
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        "tool" | "function" => Role::Tool,
+        _ => Role::Other,
+    }
+}
+
+/// The parts of a message's `content`, each with an estimate of its tokens.
+fn content(
+    cursor: Cursor<'_>,
+    index: usize,
+    members: &[Member<'_>],
+) -> Result<Vec<(Part, u32)>, RequestError> {
+    let Some(value) = json::last(members, "content") else {
+        return Ok(Vec::new());
+    };
+    match Kind::of(value) {
+        Kind::Null => Ok(Vec::new()),
+        Kind::Text => Ok(vec![text(cursor, value, None)]),
+        Kind::Array => json::elements(value)
+            .unwrap_or_default()
+            .into_iter()
+            .enumerate()
+            .map(|(at, element)| match Kind::of(element) {
+                Kind::Text => Ok(text(cursor, element, Some(element))),
+                Kind::Object => Ok(part(cursor, element)),
+                Kind::Array | Kind::Number | Kind::Bool | Kind::Null => {
+                    Err(RequestError::wrong_type(
+                        format!("messages[{index}].content[{at}]"),
+                        "an object",
+                        element,
+                    ))
+                }
+            })
+            .collect(),
+        Kind::Object | Kind::Number | Kind::Bool => Err(RequestError::wrong_type(
+            format!("messages[{index}].content"),
+            "a string or an array of parts",
+            value,
+        )),
+    }
+}
+
+/// A text by its literal; `source` is the part that it is all of.
+fn text(cursor: Cursor<'_>, literal: &str, source: Option<&str>) -> (Part, u32) {
+    let text = json::decode(literal).into_owned();
+    let tokens = tokens::estimate(&text);
+    let text = Text {
+        text,
+        origin: Origin::Message,
+        literal: Some(cursor.place(literal)),
+        source: source.map(|source| cursor.place(source)),
+    };
+    (Part::Text(text), tokens)
+}
+
+/// One part of a content list.
+fn part(cursor: Cursor<'_>, element: &str) -> (Part, u32) {
+    let Ok(members) = json::members(element) else {
+        return unknown(element);
+    };
+    let kind = json::last(&members, "type").and_then(json::text);
+    let field = |name: &str| json::last(&members, name);
+    let literal = match kind.as_deref() {
+        // Without a type, servers go by the field that is there.
+        Some("text" | "input_text" | "output_text") | None => field("text"),
+        Some("refusal") => field("refusal"),
+        Some(_) => None,
+    };
+    if let Some(literal) = literal.filter(|literal| Kind::of(literal) == Kind::Text) {
+        return text(cursor, literal, Some(element));
+    }
+    media::read(kind.as_deref(), &members).unwrap_or_else(|| unknown(element))
+}
+
+/// A part of a type without a name here.
+pub(super) fn unknown(element: &str) -> (Part, u32) {
+    let kind = json::members(element)
+        .ok()
+        .and_then(|members| json::last(&members, "type").and_then(json::text))
+        .unwrap_or_default();
+    let end = (0..=kind.len().min(MAX_TYPE_BYTES))
+        .rev()
+        .find(|at| kind.is_char_boundary(*at));
+    let kind = kind
+        .get(..end.unwrap_or_default())
+        .unwrap_or_default()
+        .to_owned();
+    let tokens = (element.len() / 4).min(MAX_UNKNOWN_TOKENS);
+    (Part::Other(kind), u32::try_from(tokens).unwrap_or(u32::MAX))
+}
+
+/// Turns the texts of a tool's message into results. One without content is an empty result.
+fn as_results(parts: &mut Vec<(Part, u32)>, members: &[Member<'_>]) {
+    let field = |name: &str| {
+        json::last(members, name)
+            .and_then(json::text)
+            .unwrap_or_default()
+    };
+    let result = |content| {
+        Part::ToolResult(ToolResult {
+            id: field("tool_call_id").into_owned(),
+            name: field("name").into_owned(),
+            content,
+        })
+    };
+    if parts.is_empty() {
+        let content = Text {
+            text: String::new(),
+            origin: Origin::Message,
+            literal: None,
+            source: None,
+        };
+        parts.push((result(content), 0));
+        return;
+    }
+    for (part, _) in parts {
+        if let Part::Text(text) = part {
+            *part = result(text.clone());
+        }
+    }
+}
+
+/// The tool calls of an assistant's message, the older `function_call` among them.
+fn calls(members: &[Member<'_>]) -> Vec<(Part, u32)> {
+    let call = |id: Option<&str>, function: &[Member<'_>]| {
+        let arguments = json::last(function, "arguments")
+            .or_else(|| json::last(function, "input"))
+            .unwrap_or_default();
+        let (size, tokens) = match json::text(arguments) {
+            Some(text) => (text.len(), tokens::estimate(&text)),
+            None => (arguments.len(), tokens::estimate(arguments)),
+        };
+        let name = json::last(function, "name")
+            .and_then(json::text)
+            .unwrap_or_default();
+        let tokens = tokens.saturating_add(tokens::estimate(&name));
+        let part = Part::ToolCall(ToolCall {
+            id: id.and_then(json::text).unwrap_or_default().into_owned(),
+            name: name.into_owned(),
+            size: u32::try_from(size).unwrap_or(u32::MAX),
+        });
+        (part, tokens.saturating_add(TOOL_CALL_TOKENS))
+    };
+    let mut parts = Vec::new();
+    let listed = json::last(members, "tool_calls").and_then(|list| json::elements(list).ok());
+    for element in listed.into_iter().flatten() {
+        let Ok(members) = json::members(element) else {
+            continue;
+        };
+        let id = json::last(&members, "id");
+        let function = ["function", "custom"]
+            .iter()
+            .find_map(|kind| json::last(&members, kind))
+            .and_then(|function| json::members(function).ok());
+        parts.push(call(id, function.as_deref().unwrap_or(&members)));
+    }
+    let older = json::last(members, "function_call").and_then(|call| json::members(call).ok());
+    parts.extend(older.map(|function| call(None, &function)));
+    parts
+}
+
+/// Gives tool calls and their results a common number, and results the names of their tools.
+///
+/// A result belongs to the latest call with its id; one without an id to the assistant's message
+/// that it follows.
+pub(super) fn group(messages: &mut [Message]) {
+    let mut calls: HashMap<String, (u32, String)> = HashMap::new();
+    let mut groups = 0;
+    let mut latest = None;
+    for message in messages {
+        if message.role != Role::Tool {
+            latest = None;
+            let mut calling = false;
+            for part in &message.parts {
+                if let Part::ToolCall(call) = part {
+                    calls.insert(call.id.clone(), (groups, call.name.clone()));
+                    calling = true;
+                }
+            }
+            if calling {
+                message.group = Some(groups);
+                latest = Some(groups);
+                groups += 1;
+            }
+            continue;
+        }
+        for part in &mut message.parts {
+            let Part::ToolResult(result) = part else {
+                continue;
+            };
+            if result.id.is_empty() {
+                message.group = latest;
+            } else if let Some((group, name)) = calls.get(&result.id) {
+                message.group = Some(*group);
+                if result.name.is_empty() {
+                    result.name.clone_from(name);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Certificate files, read and parsed here because the server's own loaders panic on bad ones.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustls::RootCertStore;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::Checker;
+
+impl Checker<'_> {
+    /// Checks a bundle of certificates that are trusted, and watches it.
+    pub(super) fn ca_file(&mut self, pointer: &str, path: &str) -> PathBuf {
+        let resolved = self.path(path);
+        self.files.push(resolved.clone());
+        let checked = certificates(&resolved).and_then(|certificates| {
+            let mut roots = RootCertStore::empty();
+            certificates.into_iter().try_for_each(|certificate| {
+                roots
+                    .add(certificate)
+                    .map_err(|error| format!("has a certificate that cannot be used: {error}"))
+            })
+        });
+        if let Err(fault) = checked {
+            self.error(pointer, format!("the file {fault}"));
+        }
+        resolved
+    }
+
+    /// Checks a server's certificate chain and its key, and that they belong together.
+    pub(super) fn certified_key(
+        &mut self,
+        cert: (&str, &str),
+        key: (&str, &str),
+    ) -> (PathBuf, PathBuf) {
+        let (cert_pointer, cert_file) = (cert.0, self.path(cert.1));
+        let (key_pointer, key_file) = (key.0, self.path(key.1));
+        let chain = certificates(&cert_file)
+            .map_err(|fault| self.error(cert_pointer, format!("the file {fault}")).clone());
+        let private_key = private_key(&key_file)
+            .map_err(|fault| self.error(key_pointer, format!("the file {fault}")).clone());
+        if let (Ok(chain), Ok(private_key)) = (chain, private_key)
+            && let Err(error) =
+                CertifiedKey::from_der(chain, private_key, &ring::default_provider())
+        {
+            self.error(key_pointer, format!("key and certificate do not work together: {error}"));
+        }
+        (cert_file, key_file)
+    }
+}
+
+/// The certificates of a PEM file, at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = read(path)?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("is no valid PEM: {error}"))?;
+    match certificates.is_empty() {
+        true => Err("has no certificate in PEM form".to_owned()),
+        false => Ok(certificates),
+    }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let pem = read(path)?;
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| format!("has no private key: {error}"))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("cannot be read: {error}"))
+}

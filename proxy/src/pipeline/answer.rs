@@ -1,0 +1,62 @@
+//! What goes back to the client, before a byte of it has been sent.
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::events::Events;
+use super::store::Seat;
+use crate::config::BackendName;
+use crate::upstream::Exchange;
+
+/// An answer: a head, and a body in one of its forms.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    /// The upstream's, or ours; the record's are added when the head is sent.
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
+}
+
+/// The body of an answer.
+pub(crate) enum Body {
+    /// All of it, with where it may be stored once it is out.
+    Whole(Bytes, Option<Box<Seat>>),
+    /// A stored stream.
+    Replay(Vec<Bytes>),
+    /// A stream of events that is still coming in.
+    Live(Box<Live>),
+    /// Bytes that nobody looks at.
+    Relayed(Box<Relayed>),
+}
+
+/// A live stream of events.
+pub(crate) struct Live {
+    /// What came before the commit point: goes out first.
+    pub(crate) begun: Vec<Bytes>,
+    pub(crate) events: Events,
+    pub(crate) seat: Option<Box<Seat>>,
+}
+
+/// A body that is passed on as it comes.
+pub(crate) struct Relayed {
+    /// What has been read already.
+    pub(crate) begun: Vec<Bytes>,
+    pub(crate) exchange: Exchange,
+    pub(crate) backend: BackendName,
+    pub(crate) between_bytes: std::time::Duration,
+}
+
+impl Answer {
+    /// An answer of our own.
+    pub(crate) fn json(status: StatusCode, body: Bytes) -> Self {
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(
+            http::header::CONTENT_TYPE,
+            http::HeaderValue::from_static("application/json"),
+        );
+        Self {
+            status,
+            headers,
+            body: Body::Whole(body, None),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Says which backend is tried next: least requests inside a pool, then the next pool of the chain.
+//!
+//! A pool gets as many attempts as the route allows, on a backend that was not tried yet where
+//! there is one. Without a further pool, a lone backend is tried again.
+
+use super::context::RequestContext;
+use super::route::{Hop, Target};
+use crate::config::BackendIdentity;
+use crate::telemetry::Stage;
+use crate::upstream::Picked;
+
+/// The backends that are still to be tried, in order.
+pub(crate) struct Candidates<'a> {
+    chain: &'a [Hop],
+    /// Attempts that each pool gets.
+    attempts: u32,
+    hop: usize,
+    /// Attempts made in the current pool.
+    made: u32,
+    tried: Vec<BackendIdentity>,
+}
+
+/// One backend to try.
+pub(crate) struct Candidate<'a> {
+    pub(crate) hop: &'a Hop,
+    /// The hop is not the chain's first.
+    pub(crate) fallback: bool,
+    pub(crate) picked: Picked,
+}
+
+/// Begins with the chain's first pool.
+pub(super) fn run<'a>(cx: &mut RequestContext, target: &'a Target) -> Candidates<'a> {
+    cx.enter(Stage::Balance);
+    Candidates {
+        chain: &target.chain,
+        attempts: target.route.attempts.max(1),
+        hop: 0,
+        made: 0,
+        tried: Vec::new(),
+    }
+}
+
+impl<'a> Candidates<'a> {
+    /// The next backend; its in-flight count is held by what is returned.
+    pub(super) fn next(&mut self) -> Option<Candidate<'a>> {
+        loop {
+            let hop = self.chain.get(self.hop)?;
+            if self.made < self.attempts {
+                let last_pool = self.hop + 1 == self.chain.len();
+                let picked = hop
+                    .pool
+                    .pick(&self.tried)
+                    .or_else(|| last_pool.then(|| hop.pool.pick(&[])).flatten());
+                if let Some(picked) = picked {
+                    self.made += 1;
+                    self.tried.push(picked.identity().clone());
+                    return Some(Candidate {
+                        hop,
+                        fallback: self.hop > 0,
+                        picked,
+                    });
+                }
+            }
+            self.leave_pool();
+        }
+    }
+
+    /// Goes on with the next pool; false when there is none.
+    pub(super) fn leave_pool(&mut self) -> bool {
+        self.hop += 1;
+        self.made = 0;
+        self.hop < self.chain.len()
+    }
+
+    /// True when another attempt would be allowed.
+    pub(super) fn has_more(&self) -> bool {
+        self.hop + 1 < self.chain.len() || (self.hop < self.chain.len() && self.made < self.attempts)
+    }
+
+    /// True when another pool stands behind the current one.
+    pub(super) fn has_fallback(&self) -> bool {
+        self.hop + 1 < self.chain.len()
+    }
+}

@@ -1,0 +1,171 @@
+//! Decides whether a request may be answered from the cache, and its answer stored.
+//!
+//! Invariants: the policy only narrows what the operator and the client allow; the key is made of
+//! the request as the client sent it, before compression.
+
+use std::time::Duration;
+
+use super::authenticate::{Caller, granted};
+use super::classify::{Class, call_context};
+use super::client::Head;
+use super::compress::Wish;
+use super::context::RequestContext;
+use super::error::Result;
+use super::route::Target;
+use super::snapshot::Snapshot;
+use crate::api::request::Request;
+use crate::cache::{self, Control, Key, KeyParts};
+use crate::config::Cache;
+use crate::plugin::{self, Decision, Scope};
+use crate::telemetry::Stage;
+
+/// What may happen with the cache.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) lookup: bool,
+    pub(crate) store: bool,
+    /// The client wants a stored answer or none.
+    pub(crate) only: bool,
+    pub(crate) ttl: Duration,
+    /// For the model that the route names first.
+    pub(crate) key: Key,
+    /// Whose answers are shared, as in the key; with the rest, makes the key of another model.
+    pub(crate) basis: Basis,
+    /// The policy's note to itself.
+    pub(crate) memo: String,
+}
+
+/// What a key is made of besides the request and the model.
+#[derive(Debug, Clone)]
+pub(crate) struct Basis {
+    scope: String,
+    variant: String,
+    compression: String,
+    epoch: String,
+    ignore: Vec<&'static str>,
+    extra: Vec<String>,
+}
+
+impl Basis {
+    /// The key under which `model`'s answer to `request` stands.
+    pub(crate) fn key(&self, request: &Request, model: &str) -> Key {
+        cache::key(
+            request,
+            &KeyParts {
+                endpoint: request.prompt.endpoint,
+                scope: &self.scope,
+                model,
+                variant: &self.variant,
+                compression: &self.compression,
+                epoch: &self.epoch,
+                ignore: &self.ignore,
+                extra: &self.extra,
+            },
+        )
+    }
+}
+
+/// Makes the plan; none: the cache is not for this request.
+///
+/// # Errors
+/// [`super::error::Error::PluginDenied`].
+pub(super) async fn run(
+    cx: &mut RequestContext,
+    snapshot: &Snapshot,
+    caller: &Caller,
+    head: &Head,
+    request: &Request,
+    class: &Class,
+    target: &Target,
+    wish: Wish,
+) -> Result<Option<Plan>> {
+    cx.enter(Stage::CachePolicy);
+    let config = &snapshot.config.cache;
+    if !config.enabled || !target.route.cache {
+        return Ok(None);
+    }
+    let control = control(cx, caller, head);
+    if !control.lookup && !control.store {
+        return Ok(None);
+    }
+    let decision = match &snapshot.cache_policy {
+        None => without_policy(config.ttl),
+        Some(policy) => {
+            let call = call_context(cx, caller, head, &request.prompt, None);
+            match plugin::decide(policy, &call, &class.summary).await? {
+                Some(decision) => decision,
+                None => return Ok(None),
+            }
+        }
+    };
+    let Some(scope) = scope(&decision, caller, &request.prompt) else {
+        return Ok(None);
+    };
+    let lookup = decision.lookup && control.lookup;
+    let store = decision.store && control.store;
+    if !lookup && !store {
+        return Ok(None);
+    }
+    let basis = Basis {
+        scope,
+        variant: target.route.name.clone(),
+        compression: wish.as_key(),
+        epoch: config.epoch.clone(),
+        ignore: decision.ignore,
+        extra: decision.key_parts,
+    };
+    Ok(Some(Plan {
+        lookup,
+        store,
+        only: control.only,
+        ttl: ttl(config, decision.ttl, &control),
+        key: basis.key(request, target.model(&request.prompt.model)),
+        basis,
+        memo: decision.memo,
+    }))
+}
+
+/// What holds where no policy runs: equal requests of one tenant share an answer.
+fn without_policy(ttl: Duration) -> Decision {
+    Decision {
+        lookup: true,
+        store: true,
+        ttl,
+        scope: Scope::Tenant,
+        ignore: Vec::new(),
+        key_parts: Vec::new(),
+        memo: String::new(),
+        reason: None,
+    }
+}
+
+fn control(cx: &RequestContext, caller: &Caller, head: &Head) -> Control {
+    let names = ["x-sluicegate-cache", "cache-control"];
+    let asked = names.iter().find(|name| head.headers.contains_key(**name));
+    let usable = asked.is_none_or(|name| granted(cx, caller.grants.cache, name));
+    cache::control::parse(&head.headers, usable)
+}
+
+/// The shortest of what policy, client and operator say.
+fn ttl(config: &Cache, decided: Duration, control: &Control) -> Duration {
+    control.ttl.unwrap_or(decided).min(config.max_ttl)
+}
+
+/// Who shares the answer. None: a session scope without a session.
+fn scope(
+    decision: &Decision,
+    caller: &Caller,
+    prompt: &crate::api::prompt::Prompt,
+) -> Option<String> {
+    let tenant = caller.tenant.as_str();
+    match decision.scope {
+        Scope::Global => Some("global".to_owned()),
+        Scope::Tenant => Some(format!("tenant:{tenant}")),
+        Scope::Session => caller
+            .session
+            .as_deref()
+            .or(prompt.user.as_deref())
+            // The tenant's length keeps its name apart from the session's.
+            .map(|session| format!("session:{}:{tenant}:{session}", tenant.len())),
+    }
+}

@@ -1,0 +1,280 @@
+//! The client's side of a request: its head, its body, whether it is still there, and what is sent
+//! to it.
+//!
+//! Invariants: the body is bounded in size and in time; a client that left is noticed while the
+//! proxy waits for something else; nothing is written after a write has failed.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
+use tokio::time::timeout;
+
+use super::error::{Error, Result};
+
+/// Bytes that are read and thrown away after an early refusal, so that the client can read it.
+const LINGER_BYTES: usize = 64 * 1024 * 1024;
+/// Time for that.
+const LINGER: Duration = Duration::from_secs(5);
+/// Longest wait for a client that does not take what is written to it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A request's head, apart from the connection.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) method: Method,
+    /// Without the query.
+    pub(crate) path: String,
+    /// Path and query as they came.
+    pub(crate) path_and_query: String,
+    pub(crate) headers: HeaderMap,
+}
+
+impl Head {
+    /// A header's value, when it is text.
+    pub(crate) fn text(&self, name: impl header::AsHeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// One request's client.
+pub(crate) struct Client<'a> {
+    session: &'a mut ServerSession,
+    /// A write failed, or the client closed its side.
+    gone: bool,
+    /// The client asked for `100 Continue` and waits for it.
+    expects_continue: bool,
+    /// Bytes of the body that were written.
+    sent: u64,
+}
+
+impl<'a> Client<'a> {
+    /// Takes over a session whose head was read.
+    pub(crate) fn new(session: &'a mut ServerSession) -> (Self, Head) {
+        // A client that never reads must not hold its upstream for ever.
+        session.set_write_timeout(Some(WRITE_TIMEOUT));
+        let request = session.req_header();
+        let head = Head {
+            method: request.method.clone(),
+            path: request.uri.path().to_owned(),
+            path_and_query: request
+                .uri
+                .path_and_query()
+                .map_or_else(|| "/".to_owned(), ToString::to_string),
+            headers: request.headers.clone(),
+        };
+        let expects_continue = head
+            .headers
+            .get(header::EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let client = Self {
+            session,
+            gone: false,
+            expects_continue,
+            sent: 0,
+        };
+        (client, head)
+    }
+
+    /// True when the connection can carry nothing more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Bytes of answer bodies written so far.
+    pub(crate) fn body_bytes_sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// The client's address, for the log.
+    pub(crate) fn address(&self) -> String {
+        self.session
+            .client_addr()
+            .map_or_else(|| "-".to_owned(), ToString::to_string)
+    }
+
+    /// True when the client asks for another protocol on this connection.
+    pub(crate) fn wants_upgrade(&self) -> bool {
+        self.session.is_upgrade_req()
+    }
+
+    /// Reads the whole body.
+    ///
+    /// # Errors
+    /// [`Error::BodyTooLarge`] above `limit` bytes, [`Error::BodyTimeout`] when the last byte is not
+    /// there after `within`, [`Error::Unreadable`] and [`Error::ClientGone`].
+    pub(crate) async fn body(&mut self, head: &Head, limit: usize, within: Duration) -> Result<Bytes> {
+        match timeout(within, self.read_body(head, limit)).await {
+            Ok(body) => body,
+            Err(_) => Err(Error::BodyTimeout { within }),
+        }
+    }
+
+    async fn read_body(&mut self, head: &Head, limit: usize) -> Result<Bytes> {
+        let announced = content_length(&head.headers);
+        if announced.is_some_and(|length| length > limit as u64) {
+            return Err(Error::BodyTooLarge { limit });
+        }
+        let Some(first) = self.chunk().await? else {
+            return Ok(Bytes::new());
+        };
+        // Most bodies come with their head in one read: no copy then.
+        if announced == Some(first.len() as u64) {
+            return match self.chunk().await? {
+                None => Ok(first),
+                Some(_) => Err(unreadable("more body than its content-length")),
+            };
+        }
+        let expected = announced.and_then(|length| usize::try_from(length).ok());
+        let mut body = BytesMut::with_capacity(expected.unwrap_or(first.len() * 2).min(limit));
+        let mut next = Some(first);
+        while let Some(chunk) = next {
+            if body.len() + chunk.len() > limit {
+                return Err(Error::BodyTooLarge { limit });
+            }
+            body.extend_from_slice(&chunk);
+            next = self.chunk().await?;
+        }
+        Ok(body.freeze())
+    }
+
+    /// The next piece of the request's body; none at its end.
+    ///
+    /// # Errors
+    /// [`Error::ClientGone`] when the connection ended inside the body, [`Error::Unreadable`] when
+    /// its framing is broken.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>> {
+        if std::mem::take(&mut self.expects_continue)
+            && self.session.write_continue_response().await.is_err()
+        {
+            return Err(self.lost());
+        }
+        match self.session.read_request_body().await {
+            Ok(chunk) => Ok(chunk),
+            Err(error) => {
+                use pingora::ErrorType::{ConnectionClosed, H2Error, ReadError};
+                match error.etype() {
+                    ConnectionClosed | ReadError | H2Error => Err(self.lost()),
+                    _ => Err(unreadable("the body's framing is broken")),
+                }
+            }
+        }
+    }
+
+    fn lost(&mut self) -> Error {
+        self.gone = true;
+        Error::ClientGone
+    }
+
+    /// Works for as long as the client stays: `work` is dropped when it leaves. An h1 client that
+    /// closes its side has left, as with nginx: it cannot be told from one that is gone.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`Error::ClientGone`].
+    pub(crate) async fn unless_gone<T>(
+        &mut self,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            // Ends only when the client is gone: the body has been read, and a pipelined request
+            // is kept for later.
+            _ = self.session.read_body_or_idle(true) => Err(self.lost()),
+        }
+    }
+
+    /// Sends a whole answer.
+    ///
+    /// # Errors
+    /// [`Error::ClientGone`].
+    pub(crate) async fn send(
+        &mut self,
+        status: StatusCode,
+        mut headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<()> {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        self.send_head(status, &headers).await?;
+        self.send_chunk(body, true).await
+    }
+
+    /// Sends the head of an answer; its body follows with [`Self::send_chunk`].
+    ///
+    /// # Errors
+    /// [`Error::ClientGone`].
+    pub(crate) async fn send_head(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<()> {
+        let head = response_head(status, headers).map_err(|_| self.lost())?;
+        match self.session.write_response_header(Box::new(head)).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.lost()),
+        }
+    }
+
+    /// Sends a piece of the body, and its end with `end`.
+    ///
+    /// # Errors
+    /// [`Error::ClientGone`].
+    pub(crate) async fn send_chunk(&mut self, chunk: Bytes, end: bool) -> Result<()> {
+        let bytes = chunk.len() as u64;
+        match self.session.write_response_body(chunk, end).await {
+            Ok(()) => {
+                self.sent += bytes;
+                Ok(())
+            }
+            Err(_) => Err(self.lost()),
+        }
+    }
+
+    /// Ends the connection without ending the body, so that the client sees that it was cut.
+    pub(crate) async fn cut(&mut self) {
+        self.gone = true;
+        self.session.shutdown().await;
+    }
+
+    /// Reads on for a moment after a refusal that did not wait for the body: closing at once would
+    /// reset the connection, and the client might never read why.
+    pub(crate) async fn linger(&mut self) {
+        if self.gone || self.expects_continue {
+            return;
+        }
+        let mut left = LINGER_BYTES;
+        let drain = async {
+            while let Ok(Some(chunk)) = self.session.read_request_body().await {
+                match left.checked_sub(chunk.len()) {
+                    Some(rest) => left = rest,
+                    None => break,
+                }
+            }
+        };
+        // Nothing depends on whether it ended in time.
+        let _ = timeout(LINGER, drain).await;
+    }
+}
+
+fn unreadable(reason: &str) -> Error {
+    Error::Unreadable {
+        reason: reason.to_owned(),
+    }
+}
+
+/// The announced length of a body.
+pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+fn response_head(status: StatusCode, headers: &HeaderMap) -> pingora::Result<ResponseHeader> {
+    let mut head = ResponseHeader::build(status, Some(headers.len() + 4))?;
+    for (name, value) in headers {
+        head.append_header(name, value)?;
+    }
+    Ok(head)
+}

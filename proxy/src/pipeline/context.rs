@@ -1,0 +1,116 @@
+//! What is true of a whole request: its clock, its record, and what outlives every snapshot.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::error::Error;
+use crate::cache;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::{Metrics, Outcome, Record, Stage, observe};
+
+/// What the pipeline shares over all requests and all snapshots.
+pub(crate) struct Shared {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) access_log: AccessLog,
+    pub(crate) cache: Arc<cache::Memory>,
+    /// Where work goes that no client waits for: `admit`, exact token counts.
+    pub(crate) control: tokio::runtime::Handle,
+}
+
+/// One request's context. Dropping it ends the record: what never finished reads `aborted`.
+pub(crate) struct RequestContext {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) started: Instant,
+    pub(crate) record: Record,
+    /// Adds the headers that tell pool, backend and stage times.
+    pub(crate) expose_all: bool,
+    /// Writes the record to the access log.
+    pub(crate) access_log: bool,
+    /// Uniform in 0 <= x < 1, the same for every plugin.
+    pub(crate) draw: f64,
+    stage: Option<(Stage, Instant)>,
+    /// What is still to be counted when the answer is out: see [`super::recount`].
+    pub(crate) recount: Option<super::recount::Recount>,
+}
+
+impl RequestContext {
+    /// Begins the clock and the record of a request.
+    pub(crate) fn new(shared: Arc<Shared>, request_id: String) -> Self {
+        shared.metrics.requests_in_flight.inc();
+        Self {
+            shared,
+            started: Instant::now(),
+            record: Record {
+                request_id,
+                ..Record::default()
+            },
+            expose_all: false,
+            access_log: true,
+            draw: fastrand::f64(),
+            stage: None,
+            recount: None,
+        }
+    }
+
+    /// Ends the stage before and begins `stage`.
+    pub(crate) fn enter(&mut self, stage: Stage) {
+        let now = Instant::now();
+        self.leave(now);
+        self.stage = Some((stage, now));
+    }
+
+    fn leave(&mut self, now: Instant) {
+        if let Some((stage, since)) = self.stage.take() {
+            // A stage may be entered twice (a retry): its times add up.
+            self.record.stages[stage as usize] += now.duration_since(since);
+        }
+    }
+
+    /// Ends the running stage, so that its time can be told to the client.
+    pub(crate) fn close_stage(&mut self) {
+        self.leave(Instant::now());
+    }
+
+    /// Time since the request's head was read.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Notes why the proxy itself ended the request.
+    pub(crate) fn fail(&mut self, error: &Error) {
+        self.record.error = Some(error.row().code);
+        self.record.error_detail = Some(error.chain());
+    }
+
+    /// Notes how the request ended.
+    pub(crate) fn finish(&mut self, outcome: Outcome) {
+        self.record.outcome = outcome;
+    }
+}
+
+impl Drop for RequestContext {
+    fn drop(&mut self) {
+        self.leave(Instant::now());
+        let mut record = std::mem::take(&mut self.record);
+        record.duration = self.started.elapsed();
+        self.shared.metrics.requests_in_flight.dec();
+        match self.recount.take() {
+            None => leave_record(&self.shared, record, self.access_log),
+            Some(recount) => {
+                let (shared, log) = (Arc::clone(&self.shared), self.access_log);
+                self.shared.control.spawn_blocking(move || {
+                    recount.run(&mut record);
+                    leave_record(&shared, record, log);
+                });
+            }
+        }
+    }
+}
+
+/// Counts the record and hands it to the access log.
+fn leave_record(shared: &Shared, record: Record, log: bool) {
+    observe::observe(&shared.metrics, &record);
+    if log {
+        shared.access_log.write(record);
+    }
+}

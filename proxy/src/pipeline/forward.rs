@@ -1,0 +1,347 @@
+//! Sends a request upstream and awaits the point from which there is no way back.
+//!
+//! Retry, fallback and the commit point live here alone. Whether another attempt may follow is
+//! decided in [`Failure::may_retry`], from what was sent and what came back: connect and TLS
+//! failures, refused streams, 502, 503 and 504 are safe; a connection that broke before any byte of
+//! the answer is ambiguous and up to the route; 4xx and 500 are answers. A streamed answer commits
+//! with its first content, so that a failure before it can still go elsewhere.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::time::{sleep, timeout_at};
+
+use super::answer::{Answer, Body, Live, Relayed};
+use super::authenticate::Caller;
+use super::balance::{Candidate, Candidates};
+use super::client::Head;
+use super::context::RequestContext;
+use super::error::{Error, Result};
+use super::events::{Events, EventsError};
+use super::reply::{self, Plain};
+use super::route::{Hop, Target};
+use crate::api::request::{Changes, Request};
+use crate::config::{BackendName, Commit, Route};
+use crate::telemetry::Stage;
+use crate::upstream::{self, AttemptError, Exchange, Outgoing, Retry};
+
+/// Longest pause before a second try: a random part of it is waited (full jitter, "Exponential
+/// Backoff And Jitter", AWS, 2015).
+const BACKOFF: Duration = Duration::from_millis(25);
+
+/// An answer and whose it is.
+pub(crate) struct Reply {
+    pub(crate) answer: Answer,
+    /// The model as it was sent.
+    pub(crate) model: String,
+    /// Another pool than the route's first gave it.
+    pub(crate) fallback: bool,
+}
+
+/// What an attempt gave in place of an answer that the client gets.
+struct Failure {
+    error: Error,
+    retry: Retry,
+    /// The upstream's own answer, passed on when nobody else gives a better one.
+    answer: Option<Answer>,
+}
+
+impl Failure {
+    fn may_retry(&self, ambiguous_allowed: bool) -> bool {
+        match self.retry {
+            Retry::Safe => true,
+            Retry::Ambiguous => ambiguous_allowed,
+            Retry::Never => false,
+        }
+    }
+}
+
+/// Tries the candidates until one answers.
+///
+/// # Errors
+/// The last attempt's failure, or [`Error::DeadlineExceeded`].
+///
+/// # Cancel safety
+/// Dropping the future closes the running exchange and releases its in-flight count.
+pub(super) async fn run(
+    cx: &mut RequestContext,
+    request: &Request,
+    caller: &Caller,
+    head: &Head,
+    target: &Target,
+    mut candidates: Candidates<'_>,
+) -> Result<Reply> {
+    cx.enter(Stage::Forward);
+    let route = &target.route;
+    let deadline = cx.started + route.timeouts.total;
+    let ambiguous = route.retry_ambiguous.unwrap_or(true);
+    let mut last: Option<Failure> = None;
+    while let Some(candidate) = candidates.next() {
+        if last.is_some() {
+            sleep(BACKOFF.mul_f64(fastrand::f64())).await;
+        }
+        cx.record.attempts += 1;
+        cx.record.pool = Some(candidate.hop.pool.name().clone());
+        cx.record.backend = Some(candidate.picked.name().clone());
+        let (model, out) = outgoing(cx, request, caller, head, route, candidate.hop);
+        let fallback = candidate.fallback;
+        let tried = timeout_at(deadline.into(), attempt(cx, request, route, candidate, &out)).await;
+        let failure = match tried {
+            Err(_) => return Err(Error::DeadlineExceeded),
+            Ok(Ok(answer)) => {
+                let passes = route.fallback_on_429
+                    && answer.status == StatusCode::TOO_MANY_REQUESTS
+                    && candidates.has_fallback();
+                if !passes {
+                    cx.record.upstream_model = Some(model.clone());
+                    return Ok(Reply {
+                        answer,
+                        model,
+                        fallback,
+                    });
+                }
+                candidates.leave_pool();
+                last = None;
+                continue;
+            }
+            Ok(Err(failure)) => failure,
+        };
+        if !failure.may_retry(ambiguous) || !candidates.has_more() {
+            return give_up(cx, failure, model, fallback);
+        }
+        last = Some(failure);
+    }
+    match last {
+        Some(failure) => give_up(cx, failure, request.prompt.model.clone(), false),
+        None => Err(Error::NoBackend {
+            pool: target.route.pool.clone(),
+        }),
+    }
+}
+
+/// Passes on the upstream's own words where there are any.
+fn give_up(cx: &mut RequestContext, failure: Failure, model: String, fallback: bool) -> Result<Reply> {
+    match failure.answer {
+        Some(answer) => {
+            cx.fail(&failure.error);
+            cx.record.upstream_model = Some(model.clone());
+            Ok(Reply {
+                answer,
+                model,
+                fallback,
+            })
+        }
+        None => Err(failure.error),
+    }
+}
+
+/// The request as this pool's backends shall see it, with the model name in it.
+fn outgoing(
+    cx: &mut RequestContext,
+    request: &Request,
+    caller: &Caller,
+    head: &Head,
+    route: &Route,
+    hop: &Hop,
+) -> (String, Outgoing) {
+    let changes = changes(request, route, hop);
+    cx.record.changed = request.changed(&changes);
+    let body = request.render(&changes);
+    let bearer = caller.bearer.as_deref();
+    let out = Outgoing {
+        method: head.method.clone(),
+        path: head.path_and_query.clone(),
+        headers: upstream::headers::request(&head.headers, hop.pool.config(), bearer),
+        body,
+    };
+    let model = changes
+        .model
+        .unwrap_or_else(|| request.prompt.model.clone());
+    (model, out)
+}
+
+/// Model name, defaults and caps. A model name that stays is not rewritten.
+fn changes(request: &Request, route: &Route, hop: &Hop) -> Changes {
+    let asked = request.prompt.model.as_str();
+    let defaults = &route.defaults;
+    let mut insert = Vec::new();
+    if let Some(tokens) = defaults.max_tokens {
+        insert.push(("max_tokens", tokens.to_string()));
+    }
+    if let Some(temperature) = defaults.temperature {
+        insert.push(("temperature", temperature.to_string()));
+    }
+    if let Some(top_p) = defaults.top_p {
+        insert.push(("top_p", top_p.to_string()));
+    }
+    if !defaults.stop.is_empty() {
+        insert.push(("stop", serde_json::json!(defaults.stop).to_string()));
+    }
+    Changes {
+        model: hop.model.clone().filter(|model| model != asked),
+        insert,
+        max_tokens_cap: route.max_tokens_cap,
+    }
+}
+
+/// One exchange, up to the commit point.
+async fn attempt(
+    cx: &mut RequestContext,
+    request: &Request,
+    route: &Route,
+    candidate: Candidate<'_>,
+    out: &Outgoing,
+) -> std::result::Result<Answer, Failure> {
+    let backend = candidate.picked.name().clone();
+    let pool = candidate.hop.pool.name().clone();
+    let exchange = Exchange::open(candidate.picked, out, &route.timeouts)
+        .await
+        .map_err(|source| {
+            let retry = source.retry();
+            let error = match source {
+                AttemptError::FirstByteTimeout => Error::UpstreamTimeout { backend: backend.clone() },
+                source if source.is_connect() => Error::UpstreamUnreachable {
+                    pool,
+                    backend: backend.clone(),
+                    source,
+                },
+                source => Error::UpstreamFailed {
+                    backend: backend.clone(),
+                    source,
+                },
+            };
+            Failure {
+                error,
+                retry,
+                answer: None,
+            }
+        })?;
+    let status = exchange.status();
+    let headers = exchange.headers().clone();
+    if status == StatusCode::OK && reply::is_event_stream(&headers) {
+        let events = Events::new(exchange, backend, &request.prompt, route.timeouts.between_bytes);
+        let live = commit(cx, events, route).await?;
+        return Ok(Answer {
+            status,
+            headers,
+            body: Body::Live(Box::new(live)),
+        });
+    }
+    let plain = reply::read(exchange, route.timeouts.first_token)
+        .await
+        .map_err(|error| broken(error, &backend))?;
+    let body = match plain {
+        Plain::Whole(body) => Body::Whole(body, None),
+        Plain::Open { begun, exchange } => Body::Relayed(Box::new(Relayed {
+            begun,
+            exchange,
+            backend: backend.clone(),
+            between_bytes: route.timeouts.between_bytes,
+        })),
+    };
+    let answer = Answer {
+        status,
+        headers,
+        body,
+    };
+    match status.as_u16() {
+        502..=504 => Err(Failure {
+            error: Error::UpstreamErrorStatus {
+                backend,
+                status: status.as_u16(),
+            },
+            retry: Retry::Safe,
+            answer: Some(answer),
+        }),
+        _ => Ok(answer),
+    }
+}
+
+/// Reads a stream up to its first content, or not at all where the route commits with the head.
+async fn commit(
+    cx: &mut RequestContext,
+    mut events: Events,
+    route: &Route,
+) -> std::result::Result<Live, Failure> {
+    let mut begun: Vec<Bytes> = Vec::new();
+    if route.commit == Commit::Head {
+        return Ok(Live {
+            begun,
+            events,
+            seat: None,
+        });
+    }
+    let until = Instant::now() + route.timeouts.first_token;
+    loop {
+        let next = timeout_at(until.into(), events.next())
+            .await
+            .unwrap_or(Err(EventsError::Silent(route.timeouts.first_token)));
+        match next {
+            Err(error) => return Err(stream_failed(error, &events.backend)),
+            // A clean end without content is whole when it has its terminal: an empty answer.
+            Ok(None) if events.progress.is_complete_at_clean_end() => break,
+            Ok(None) => {
+                let error = Error::UpstreamIncomplete {
+                    backend: events.backend.clone(),
+                };
+                return Err(Failure {
+                    error,
+                    retry: Retry::Ambiguous,
+                    answer: None,
+                });
+            }
+            Ok(Some((_, seen))) if seen.error => {
+                let error = Error::UpstreamErrorEvent {
+                    backend: events.backend.clone(),
+                };
+                return Err(Failure {
+                    error,
+                    retry: Retry::Ambiguous,
+                    answer: None,
+                });
+            }
+            Ok(Some((event, seen))) => {
+                begun.push(event.raw);
+                if seen.content || seen.done {
+                    break;
+                }
+            }
+        }
+    }
+    cx.record.ttft = Some(cx.elapsed());
+    Ok(Live {
+        begun,
+        events,
+        seat: None,
+    })
+}
+
+fn stream_failed(error: EventsError, backend: &BackendName) -> Failure {
+    let backend = backend.clone();
+    match error {
+        EventsError::Upstream(source) => Failure {
+            error: Error::UpstreamBroken { backend, source },
+            retry: Retry::Ambiguous,
+            answer: None,
+        },
+        EventsError::Silent(_) => Failure {
+            error: Error::UpstreamTimeout { backend },
+            retry: Retry::Never,
+            answer: None,
+        },
+        EventsError::TooLarge => Failure {
+            error: Error::UpstreamIncomplete { backend },
+            retry: Retry::Never,
+            answer: None,
+        },
+    }
+}
+
+fn broken(error: EventsError, backend: &BackendName) -> Failure {
+    Failure {
+        // The answer had begun: another attempt would be paid for twice.
+        retry: Retry::Never,
+        ..stream_failed(error, backend)
+    }
+}

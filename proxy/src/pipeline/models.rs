@@ -1,0 +1,35 @@
+//! `/v1/models`, from the pools.
+
+use http::StatusCode;
+
+use super::answer::Answer;
+use super::error::{Error, Result};
+use super::snapshot::Snapshot;
+use crate::api;
+
+/// All models that the pools name, or one of them; `auto` stands first.
+///
+/// # Errors
+/// [`Error::Invalid`] with 404's code is not made here: an unknown name is [`Error::NotFound`].
+pub(super) fn run(snapshot: &Snapshot, path: &str) -> Result<Answer> {
+    let mut names = vec![("auto".to_owned(), "sluicegate".to_owned())];
+    for pool in &snapshot.config.pools {
+        for model in &pool.models {
+            if names.iter().all(|(known, _)| known != model) {
+                names.push((model.clone(), pool.name.to_string()));
+            }
+        }
+    }
+    let body = match path.strip_prefix("/v1/models/") {
+        None => api::models::list(names.into_iter()),
+        Some(wanted) => {
+            let found = names.into_iter().find(|(name, _)| name == wanted);
+            let (name, owner) = found.ok_or_else(|| Error::NotFound {
+                method: "GET".to_owned(),
+                path: path.to_owned(),
+            })?;
+            api::models::one(&name, &owner)
+        }
+    };
+    Ok(Answer::json(StatusCode::OK, body))
+}

@@ -1,0 +1,174 @@
+//! Passes a request on whose body nobody reads, as a stream in both directions.
+//!
+//! The path gives the label where it says enough. Another attempt is made only while no byte of the
+//! body has been taken from the client.
+
+use http::Method;
+
+use super::answer::{Answer, Body, Relayed};
+use super::authenticate::Caller;
+use super::balance;
+use super::classify::{self, Class};
+use super::client::{Client, Head, content_length};
+use super::context::RequestContext;
+use super::error::{Error, Result};
+use super::route::{self, Facts, Target};
+use super::snapshot::Snapshot;
+use crate::config::Label;
+use crate::telemetry::Stage;
+use crate::upstream::{self, AttemptError, Exchange, Outgoing, Retry};
+
+/// Routes by the path and opens the exchange, body included.
+///
+/// # Errors
+/// Those of routing, and the last attempt's.
+pub(super) async fn run(
+    cx: &mut RequestContext,
+    snapshot: &Snapshot,
+    caller: &Caller,
+    client: &mut Client<'_>,
+    head: &Head,
+) -> Result<Answer> {
+    let class = Class {
+        label: label_of(&head.path).map(Label::new),
+        ..Class::default()
+    };
+    classify::note_label(cx, snapshot, class.label.as_ref());
+    let facts = Facts {
+        head,
+        caller,
+        class: &class,
+        prompt: None,
+    };
+    let target = route::run(cx, snapshot, &facts)?;
+    let mut candidates = balance::run(cx, &target);
+    cx.enter(Stage::Forward);
+    let mut last = None;
+    while let Some(candidate) = candidates.next() {
+        cx.record.attempts += 1;
+        cx.record.pool = Some(candidate.hop.pool.name().clone());
+        let backend = candidate.picked.name().clone();
+        cx.record.backend = Some(backend.clone());
+        let bearer = caller.bearer.as_deref();
+        let out = Outgoing {
+            method: head.method.clone(),
+            path: head.path_and_query.clone(),
+            headers: upstream::headers::request(&head.headers, candidate.hop.pool.config(), bearer),
+            body: bytes::Bytes::new(),
+        };
+        let pool = candidate.hop.pool.name().clone();
+        let opened = open(client, head, &target, candidate.picked, &out).await;
+        match opened {
+            Ok(exchange) => {
+                return Ok(Answer {
+                    status: exchange.status(),
+                    headers: exchange.headers().clone(),
+                    body: Body::Relayed(Box::new(Relayed {
+                        begun: Vec::new(),
+                        exchange,
+                        backend,
+                        between_bytes: target.route.timeouts.between_bytes,
+                    })),
+                });
+            }
+            Err(Stop::Client(error)) => return Err(error),
+            Err(Stop::Upstream { source, untouched }) => {
+                let again = untouched && matches!(source.retry(), Retry::Safe);
+                let error = Error::UpstreamUnreachable {
+                    pool,
+                    backend,
+                    source,
+                };
+                if !again {
+                    return Err(error);
+                }
+                last = Some(error);
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| Error::NoBackend {
+        pool: target.route.pool.clone(),
+    }))
+}
+
+/// Why an exchange did not come about.
+enum Stop {
+    Client(Error),
+    Upstream {
+        source: AttemptError,
+        /// No byte of the body has been taken from the client.
+        untouched: bool,
+    },
+}
+
+async fn open(
+    client: &mut Client<'_>,
+    head: &Head,
+    target: &Target,
+    picked: upstream::Picked,
+    out: &Outgoing,
+) -> std::result::Result<Exchange, Stop> {
+    let timeouts = &target.route.timeouts;
+    let length = content_length(&head.headers);
+    let chunked = head.headers.contains_key(http::header::TRANSFER_ENCODING);
+    // An h2 request says by its frames alone whether a body follows.
+    let bodiless = length == Some(0)
+        || (length.is_none() && !chunked && matches!(head.method, Method::GET | Method::HEAD));
+    if bodiless {
+        let work = async { Ok(Exchange::open(picked, out, timeouts).await) };
+        return client
+            .unless_gone(work)
+            .await
+            .map_err(Stop::Client)?
+            .map_err(|source| Stop::Upstream {
+                source,
+                untouched: true,
+            });
+    }
+    let mut sending = Exchange::start(picked, out, length, timeouts)
+        .await
+        .map_err(|source| Stop::Upstream {
+            source,
+            untouched: true,
+        })?;
+    while let Some(chunk) = client.chunk().await.map_err(Stop::Client)? {
+        // The upstream may have answered already (413): its head is read below.
+        if sending.write(chunk).await.is_err() {
+            break;
+        }
+    }
+    let work = async { Ok(sending.finish(timeouts).await) };
+    client
+        .unless_gone(work)
+        .await
+        .map_err(Stop::Client)?
+        .map_err(|source| Stop::Upstream {
+            source,
+            untouched: false,
+        })
+}
+
+/// The label that a path gives on its own.
+fn label_of(path: &str) -> Option<&'static str> {
+    match path {
+        "/v1/audio/transcriptions" | "/v1/audio/translations" => Some("stt"),
+        "/v1/audio/speech" => Some("tts"),
+        _ if path.starts_with("/v1/images/") => Some("image_generation"),
+        _ if path == "/v1/videos" || path.starts_with("/v1/videos/") => Some("video"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::label_of;
+
+    #[test]
+    fn a_path_that_says_enough_gives_the_label() {
+        assert_eq!(label_of("/v1/audio/speech"), Some("tts"));
+        assert_eq!(label_of("/v1/images/edits"), Some("image_generation"));
+        assert_eq!(label_of("/v1/videos/abc"), Some("video"));
+        assert_eq!(label_of("/v1/videosphere"), None);
+        assert_eq!(label_of("/v1/files"), None);
+    }
+}

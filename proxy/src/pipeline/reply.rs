@@ -1,0 +1,108 @@
+//! Reads a plain answer: whole where it is small, so that its failure can still become a status.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header};
+use tokio::time::timeout;
+
+use super::events::EventsError;
+use crate::upstream::Exchange;
+
+/// Answers up to this many bytes are read whole before the client gets their head.
+const WHOLE_BYTES: usize = 1024 * 1024;
+
+/// A plain answer.
+pub(super) enum Plain {
+    /// All of it.
+    Whole(Bytes),
+    /// Too large to hold back: its beginning, and where the rest comes from.
+    Open {
+        begun: Vec<Bytes>,
+        exchange: Exchange,
+    },
+}
+
+/// Reads until the end or [`WHOLE_BYTES`].
+///
+/// # Errors
+/// [`EventsError`] when the exchange breaks, or is silent for longer than `silence`.
+pub(super) async fn read(mut exchange: Exchange, silence: Duration) -> Result<Plain, EventsError> {
+    let mut begun: Vec<Bytes> = Vec::new();
+    let mut held = 0;
+    loop {
+        let chunk = timeout(silence, exchange.chunk())
+            .await
+            .map_err(|_| EventsError::Silent(silence))??;
+        let Some(chunk) = chunk else {
+            return Ok(Plain::Whole(join(begun, held)));
+        };
+        held += chunk.len();
+        begun.push(chunk);
+        if held > WHOLE_BYTES {
+            return Ok(Plain::Open { begun, exchange });
+        }
+    }
+}
+
+/// One piece is handed on as it is.
+fn join(mut pieces: Vec<Bytes>, bytes: usize) -> Bytes {
+    match (pieces.pop(), pieces.is_empty()) {
+        (None, _) => Bytes::new(),
+        (Some(only), true) => only,
+        (Some(last), false) => {
+            let mut whole = BytesMut::with_capacity(bytes);
+            for piece in pieces {
+                whole.extend_from_slice(&piece);
+            }
+            whole.extend_from_slice(&last);
+            whole.freeze()
+        }
+    }
+}
+
+/// True for an uncompressed `text/event-stream`.
+pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
+    is_plain_type(headers, "text/event-stream")
+}
+
+/// True for an uncompressed JSON answer.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    is_plain_type(headers, "application/json")
+}
+
+fn is_plain_type(headers: &HeaderMap, wanted: &str) -> bool {
+    let encoded = headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|encoding| encoding != "identity");
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next());
+    !encoded && kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_type_is_read_without_its_parameters() {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            header::CONTENT_TYPE,
+            "Text/Event-Stream; charset=utf-8".parse().unwrap(),
+        );
+        assert!(is_event_stream(&headers));
+        assert!(!is_json(&headers));
+        headers.insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
+        assert!(!is_event_stream(&headers));
+    }
+
+    #[test]
+    fn pieces_are_joined_in_their_order() {
+        let pieces = vec![Bytes::from("ab"), Bytes::from("c"), Bytes::from("de")];
+        assert_eq!(join(pieces, 5), "abcde");
+        assert_eq!(join(Vec::new(), 0), "");
+    }
+}

@@ -1,0 +1,282 @@
+//! Sends the answer to the client, event by event as it comes.
+//!
+//! From here on there is no `Error`, only an [`Outcome`]: the head is out. A stream that ends
+//! without its terminal gets one error event and no `[DONE]`; a relayed body that breaks is cut, so
+//! that nobody takes it for whole. Whole events leave as the bytes that came.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, StatusCode, header};
+
+use super::answer::{Answer, Body, Live, Relayed};
+use super::client::Client;
+use super::context::RequestContext;
+use super::error::Error;
+use super::events::{Events, EventsError};
+use super::store::Seat;
+use crate::api;
+use crate::telemetry::{Outcome, Stage, headers};
+
+const DONE: &[u8] = b"data: [DONE]\n\n";
+
+/// Sends an answer; says how it ended.
+///
+/// # Cancel safety
+/// Dropping the future closes the upstream exchange.
+pub(super) async fn run(
+    cx: &mut RequestContext,
+    answer: Answer,
+    client: &mut Client<'_>,
+) -> Outcome {
+    cx.enter(Stage::Stream);
+    let Answer {
+        status,
+        headers,
+        body,
+    } = answer;
+    cx.record.status = status.as_u16();
+    let head = decorate(cx, headers);
+    let outcome = match body {
+        Body::Whole(body, seat) => whole(cx, status, head, body, seat, client).await,
+        Body::Replay(events) => replay(status, head, &events, client).await,
+        Body::Live(live) => live_events(cx, status, head, *live, client).await,
+        Body::Relayed(relayed) => relay(status, head, *relayed, client).await,
+    };
+    cx.record.body_bytes_out = client.body_bytes_sent();
+    outcome
+}
+
+/// The upstream's headers with ours. Names of ours that an upstream sent are replaced.
+fn decorate(cx: &RequestContext, mut head: HeaderMap) -> HeaderMap {
+    let ours: Vec<HeaderName> = head
+        .keys()
+        .filter(|name| name.as_str().starts_with("x-sluicegate-"))
+        .cloned()
+        .collect();
+    for name in ours {
+        head.remove(name);
+    }
+    for (name, value) in headers::response(&cx.record, cx.expose_all) {
+        head.insert(name, value);
+    }
+    head
+}
+
+async fn whole(
+    cx: &mut RequestContext,
+    status: StatusCode,
+    head: HeaderMap,
+    body: Bytes,
+    seat: Option<Box<Seat>>,
+    client: &mut Client<'_>,
+) -> Outcome {
+    cx.record.ttft.get_or_insert(cx.started.elapsed());
+    let kept = seat.is_some().then(|| body.clone());
+    if client.send(status, head, body).await.is_err() {
+        return Outcome::Aborted;
+    }
+    if let (Some(seat), Some(body)) = (seat, kept) {
+        seat.commit_whole(&body);
+    }
+    Outcome::Complete
+}
+
+async fn replay(
+    status: StatusCode,
+    mut head: HeaderMap,
+    events: &[Bytes],
+    client: &mut Client<'_>,
+) -> Outcome {
+    head.remove(header::CONTENT_LENGTH);
+    if client.send_head(status, &head).await.is_err() {
+        return Outcome::Aborted;
+    }
+    // One write: a stored stream is here already.
+    match client.send_chunk(joined(events), true).await {
+        Ok(()) => Outcome::Complete,
+        Err(_) => Outcome::Aborted,
+    }
+}
+
+async fn live_events(
+    cx: &mut RequestContext,
+    status: StatusCode,
+    mut head: HeaderMap,
+    live: Live,
+    client: &mut Client<'_>,
+) -> Outcome {
+    let Live {
+        begun,
+        mut events,
+        mut seat,
+    } = live;
+    // The length may change by a `[DONE]` or an error event.
+    head.remove(header::CONTENT_LENGTH);
+    if client.send_head(status, &head).await.is_err() {
+        return Outcome::Aborted;
+    }
+    let mut out = joined(&begun);
+    let ending = loop {
+        if !out.is_empty() && client.send_chunk(out, false).await.is_err() {
+            break Ending::ClientGone;
+        }
+        match next_events(cx, &mut events, seat.as_deref_mut(), client).await {
+            Ok(Some(bytes)) => out = bytes,
+            Ok(None) => break Ending::Clean,
+            Err(ending) => break ending,
+        }
+    };
+    note_usage(cx, &events);
+    match ending {
+        Ending::ClientGone => Outcome::Aborted,
+        Ending::Clean if events.progress.is_complete_at_clean_end() => {
+            let last = match events.progress.saw_done() {
+                true => Bytes::new(),
+                false => Bytes::from_static(DONE),
+            };
+            if client.send_chunk(last, true).await.is_err() {
+                return Outcome::Aborted;
+            }
+            if let Some(seat) = seat {
+                seat.commit_stream(events.progress);
+            }
+            Outcome::Complete
+        }
+        Ending::Clean => {
+            let error = Error::UpstreamIncomplete {
+                backend: events.backend.clone(),
+            };
+            fail(cx, &error, client).await
+        }
+        Ending::Failed(error) => fail(cx, &error, client).await,
+    }
+}
+
+/// Why a live stream gives no more events.
+enum Ending {
+    /// The upstream's body ended.
+    Clean,
+    Failed(Error),
+    ClientGone,
+}
+
+/// The next whole events, as many as have arrived. Waits for the upstream and watches the client.
+async fn next_events(
+    cx: &mut RequestContext,
+    events: &mut Events,
+    mut seat: Option<&mut Seat>,
+    client: &mut Client<'_>,
+) -> Result<Option<Bytes>, Ending> {
+    let backend = events.backend.clone();
+    let failed = |error| Ending::Failed(as_error(error, &backend));
+    // The client's departure is the only error that `unless_gone` adds.
+    let first = client
+        .unless_gone(async { Ok(events.next().await) })
+        .await
+        .map_err(|_| Ending::ClientGone)?
+        .map_err(failed)?;
+    let Some((first, mut seen)) = first else {
+        return Ok(None);
+    };
+    let mut raw = vec![first.raw];
+    // What came in the same read leaves in the same write.
+    while let Some((event, also)) = events.buffered().map_err(failed)? {
+        seen.content |= also.content;
+        raw.push(event.raw);
+    }
+    if seen.content {
+        cx.record.ttft.get_or_insert(cx.started.elapsed());
+    }
+    if let Some(seat) = &mut seat {
+        for event in &raw {
+            seat.event(event);
+        }
+    }
+    Ok(Some(joined(&raw)))
+}
+
+fn as_error(error: EventsError, backend: &crate::config::BackendName) -> Error {
+    let backend = backend.clone();
+    match error {
+        EventsError::Upstream(source) => Error::UpstreamBroken { backend, source },
+        EventsError::Silent(_) => Error::UpstreamTimeout { backend },
+        EventsError::TooLarge => Error::UpstreamIncomplete { backend },
+    }
+}
+
+/// One error event, no `[DONE]`, and the end of the body.
+async fn fail(cx: &mut RequestContext, error: &Error, client: &mut Client<'_>) -> Outcome {
+    cx.fail(error);
+    let row = error.row();
+    let event = api::error::event(&error.to_string(), row.kind, None, Some(row.code));
+    match client.send_chunk(event, true).await {
+        Ok(()) => Outcome::UpstreamFailed,
+        Err(_) => Outcome::Aborted,
+    }
+}
+
+fn note_usage(cx: &mut RequestContext, events: &Events) {
+    if let Some(usage) = events.progress.usage() {
+        cx.record.prompt_tokens = usage.prompt;
+        cx.record.completion_tokens = usage.completion;
+    } else {
+        cx.record.completion_tokens = api::tokens::estimate(events.progress.text());
+    }
+}
+
+async fn relay(
+    status: StatusCode,
+    head: HeaderMap,
+    relayed: Relayed,
+    client: &mut Client<'_>,
+) -> Outcome {
+    let Relayed {
+        begun,
+        mut exchange,
+        between_bytes,
+        ..
+    } = relayed;
+    if client.send_head(status, &head).await.is_err() {
+        return Outcome::Aborted;
+    }
+    if client.send_chunk(joined(&begun), false).await.is_err() {
+        return Outcome::Aborted;
+    }
+    loop {
+        let read = tokio::time::timeout(between_bytes, exchange.chunk());
+        let chunk = match client.unless_gone(async { Ok(read.await) }).await {
+            Err(_) => return Outcome::Aborted,
+            Ok(chunk) => chunk,
+        };
+        let sent = match chunk {
+            Ok(Ok(Some(chunk))) => client.send_chunk(chunk, false).await,
+            Ok(Ok(None)) => {
+                return match client.send_chunk(Bytes::new(), true).await {
+                    Ok(()) => Outcome::Complete,
+                    Err(_) => Outcome::Aborted,
+                };
+            }
+            Ok(Err(_)) | Err(_) => {
+                client.cut().await;
+                return Outcome::UpstreamFailed;
+            }
+        };
+        if sent.is_err() {
+            return Outcome::Aborted;
+        }
+    }
+}
+
+/// One piece is handed on as it is.
+fn joined(pieces: &[Bytes]) -> Bytes {
+    match pieces {
+        [] => Bytes::new(),
+        [only] => only.clone(),
+        several => {
+            let mut whole = BytesMut::with_capacity(several.iter().map(Bytes::len).sum());
+            for piece in several {
+                whole.extend_from_slice(piece);
+            }
+            whole.freeze()
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Says by method and path alone what kind of request this is.
+
+use http::Method;
+
+use super::client::{Client, Head};
+use super::context::RequestContext;
+use super::error::{Error, Result};
+use crate::api::prompt::Endpoint;
+
+/// What is done with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Destination {
+    /// Read, decided upon, forwarded.
+    Inspect(Endpoint),
+    /// Answered from the config.
+    Models,
+    /// Passed on unread.
+    Relay,
+}
+
+/// Sorts a request.
+///
+/// # Errors
+/// [`Error::NotFound`] outside `/v1`, [`Error::MethodNotAllowed`], [`Error::UpgradeUnsupported`].
+pub(super) fn run(
+    cx: &mut RequestContext,
+    head: &Head,
+    client: &Client<'_>,
+) -> Result<Destination> {
+    cx.record.method = head.method.to_string();
+    cx.record.path.clone_from(&head.path);
+    cx.record.client = client.address();
+    if client.wants_upgrade() {
+        return Err(Error::UpgradeUnsupported);
+    }
+    let destination = sort(&head.method, &head.path)?;
+    cx.record.endpoint = match destination {
+        Destination::Inspect(Endpoint::Chat) => "chat",
+        Destination::Inspect(Endpoint::Completions) => "completions",
+        Destination::Inspect(Endpoint::Embeddings) => "embeddings",
+        Destination::Models => "models",
+        Destination::Relay => "other",
+    };
+    Ok(destination)
+}
+
+fn sort(method: &Method, path: &str) -> Result<Destination> {
+    let inspected = match path {
+        "/v1/chat/completions" => Some(Endpoint::Chat),
+        "/v1/completions" => Some(Endpoint::Completions),
+        "/v1/embeddings" => Some(Endpoint::Embeddings),
+        _ => None,
+    };
+    let wrong_method = |allowed| Error::MethodNotAllowed {
+        method: method.to_string(),
+        path: path.to_owned(),
+        allowed,
+    };
+    if let Some(endpoint) = inspected {
+        return match *method {
+            Method::POST => Ok(Destination::Inspect(endpoint)),
+            _ => Err(wrong_method("POST")),
+        };
+    }
+    if path == "/v1/models" || path.starts_with("/v1/models/") {
+        return match *method {
+            Method::GET => Ok(Destination::Models),
+            // Deleting a fine-tuned model is the upstream's business.
+            Method::DELETE => Ok(Destination::Relay),
+            _ => Err(wrong_method("GET")),
+        };
+    }
+    let known_method = matches!(
+        *method,
+        Method::GET | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::HEAD
+    );
+    let inside = path.starts_with("/v1/") && !climbs(path);
+    match (inside, known_method) {
+        (false, _) => Err(Error::NotFound {
+            method: method.to_string(),
+            path: path.to_owned(),
+        }),
+        (true, false) => Err(wrong_method("GET, POST, PUT, PATCH, DELETE, HEAD")),
+        (true, true) => Ok(Destination::Relay),
+    }
+}
+
+/// True for a path that a server might normalise into one outside `/v1`.
+fn climbs(path: &str) -> bool {
+    let lower = path.to_ascii_lowercase();
+    lower.contains("%2f")
+        || lower.contains("%5c")
+        || lower.contains('\\')
+        || lower
+            .split('/')
+            .skip(1)
+            .any(|segment| segment.is_empty() || matches!(segment.replace("%2e", ".").as_str(), "." | ".."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(method: Method, path: &str) -> std::result::Result<Destination, u16> {
+        sort(&method, path).map_err(|error| error.row().status)
+    }
+
+    #[test]
+    fn the_inspected_endpoints_take_post_alone() {
+        let chat = "/v1/chat/completions";
+        assert_eq!(code(Method::POST, chat), Ok(Destination::Inspect(Endpoint::Chat)));
+        assert_eq!(code(Method::GET, chat), Err(405));
+    }
+
+    #[test]
+    fn other_paths_below_v1_are_passed_on() {
+        assert_eq!(code(Method::POST, "/v1/audio/speech"), Ok(Destination::Relay));
+        assert_eq!(code(Method::TRACE, "/v1/audio/speech"), Err(405));
+    }
+
+    #[test]
+    fn nothing_leads_out_of_v1() {
+        for path in [
+            "/", "/admin/plugins", "/metrics", "//v1/files", "/v1/../admin/config",
+            "/v1/%2e%2e/admin", "/v1/a%2f..%2f..", "/v1//files", "/v1/a\\b", "/v10/files",
+        ] {
+            assert_eq!(code(Method::GET, path), Err(404), "{path}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What the admin API shows and orders, gathered from the other rooms.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use super::live::Live;
+use super::reload::Handle;
+use crate::admin::{ConfigView, Readiness, ReloadRefused, Views};
+use crate::upstream::Registry;
+
+/// The admin API's view of the process.
+pub(super) struct Process {
+    pub(super) live: Arc<Live>,
+    pub(super) reload: Handle,
+    pub(super) registry: Arc<Registry>,
+}
+
+#[async_trait]
+impl Views for Process {
+    fn plugins(&self) -> Value {
+        let snapshot = self.live.snapshot();
+        let plugins = snapshot
+            .classifiers
+            .iter()
+            .chain(&snapshot.compressors)
+            .chain(&snapshot.cache_policy);
+        let list: Vec<Value> = plugins
+            .map(|plugin| {
+                let mut status = json!(plugin.status());
+                let slot = plugin.slot().name.as_str();
+                let refused = self.reload.status(|status| status.slots.get(slot).cloned());
+                status["refused_candidate"] = json!(refused);
+                status
+            })
+            .collect();
+        Value::Array(list)
+    }
+
+    fn pools(&self) -> Value {
+        json!(self.registry.status(&self.live.snapshot().pools))
+    }
+
+    fn config(&self) -> ConfigView {
+        let generation = self.live.snapshot().generation;
+        self.reload.status(|status| ConfigView {
+            generation,
+            config: status.config.clone(),
+            last_reload_error: status.refused.clone(),
+        })
+    }
+
+    async fn reload(&self) -> Result<u64, ReloadRefused> {
+        let outcome = self.reload.reload("admin API").await;
+        outcome.map_err(|refused| ReloadRefused {
+            message: refused.message,
+            problems: refused.problems.into_iter().map(Value::String).collect(),
+        })
+    }
+
+    fn clear_cache(&self) -> u64 {
+        let cleared = self.live.shared().cache.clear();
+        self.live.shared().observe_cache();
+        cleared
+    }
+
+    fn ready(&self) -> Readiness {
+        self.live.readiness()
+    }
+
+    fn metrics_text(&self) -> String {
+        let shared = self.live.shared();
+        shared.observe_cache();
+        shared.metrics.text().unwrap_or_else(|error| {
+            tracing::error!("metrics cannot be written: {error}");
+            String::new()
+        })
+    }
+}
