@@ -233,4 +233,12 @@ mod tests {
         );
         assert_eq!(found[1].text, "fn a() {}\n\nfn b() {}\n");
     }
+
+    #[test]
+    fn the_label_stands_once_in_the_guest_and_can_be_replaced() {
+        let guest = Guest::marked();
+        let (other, label) = guest.with_label(7);
+        assert_eq!((label.as_str(), other.0.len()), ("marked-007", guest.0.len()));
+        assert_ne!(other.sha256(), guest.sha256());
+    }
 }
