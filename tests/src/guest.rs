@@ -156,7 +156,12 @@ fn write_if_changed(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-fn repository() -> PathBuf {
+/// The root of the repository.
+///
+/// # Panics
+/// Never: this crate lies in it.
+#[must_use]
+pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("tests/ is in the repository")
@@ -238,7 +243,10 @@ mod tests {
     fn the_label_stands_once_in_the_guest_and_can_be_replaced() {
         let guest = Guest::marked();
         let (other, label) = guest.with_label(7);
-        assert_eq!((label.as_str(), other.0.len()), ("marked-007", guest.0.len()));
+        assert_eq!(
+            (label.as_str(), other.0.len()),
+            ("marked-007", guest.0.len())
+        );
         assert_ne!(other.sha256(), guest.sha256());
     }
 }

@@ -219,3 +219,57 @@ fn demo_once_tours_and_ends_well() {
         );
     }
 }
+
+#[test]
+fn documented_and_shipped_configs_pass_check() {
+    let mut configs: Vec<(String, String)> = sluicegate_tests::snippets("README.md")
+        .into_iter()
+        .filter(|block| block.file.ends_with(".toml") && block.file != "Cargo.toml")
+        .map(|block| (format!("README.md: {}", block.file), block.text))
+        .collect();
+    for folder in ["config", "config/examples"] {
+        let folder = sluicegate_tests::repository().join(folder);
+        let Ok(entries) = fs::read_dir(folder) else {
+            continue;
+        };
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "toml")
+            {
+                configs.push((
+                    path.display().to_string(),
+                    fs::read_to_string(&path).unwrap(),
+                ));
+            }
+        }
+    }
+    assert!(
+        configs.len() >= 2,
+        "the README's and the default one: {configs:?}"
+    );
+    for (name, text) in configs {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sluicegate.toml");
+        fs::write(&path, &text).unwrap();
+        let variables = variables(&text);
+        let environment: Vec<(&str, &str)> = variables
+            .iter()
+            .map(|name| (name.as_str(), "0123456789abcdef"))
+            .collect();
+        let finished = run(&[&"check", &path], &environment);
+        assert!(finished.status.success(), "{name}:\n{}", finished.output());
+    }
+}
+
+/// Names in `${…}`, so that a config's secrets can be given.
+fn variables(text: &str) -> Vec<String> {
+    let names = text
+        .split("${")
+        .skip(1)
+        .filter_map(|rest| rest.split('}').next());
+    names
+        .filter(|name| !name.contains(':'))
+        .map(str::to_owned)
+        .collect()
+}

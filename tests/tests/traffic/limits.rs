@@ -1,5 +1,7 @@
 //! What is refused, and how.
 
+use std::time::{Duration, Instant};
+
 use sluicegate_tests::{Backend, Config, Proxy, Request, ask};
 
 #[tokio::test]
@@ -112,4 +114,29 @@ async fn refused_request_leaves_its_connection_usable() {
         .await
         .expect_status(404);
     client.send(&ask("hi")).await.expect_status(200);
+}
+
+#[tokio::test]
+async fn body_that_trickles_past_its_deadline_is_given_up() {
+    let backend = Backend::model("b").await;
+    let config = Config::one(&backend).set("server.body_timeout", "1s");
+    let proxy = Proxy::start(&config).await;
+    let mut client = proxy.client().await;
+    let begun = Instant::now();
+    let head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{";
+    client.write_raw(head).await;
+    for _ in 0..9 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.write_raw(b" ").await;
+    }
+    assert_eq!(client.head().await.status(), 408);
+    // A deadline for each read, and not for the whole, would end after 1.9 s.
+    assert!(
+        begun.elapsed() < Duration::from_millis(1700),
+        "{:?}",
+        begun.elapsed()
+    );
+    client.closed().await;
+    assert_eq!(backend.request_count(), 0);
+    proxy.await_idle().await;
 }
