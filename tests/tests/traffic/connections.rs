@@ -152,7 +152,8 @@ async fn backend_with_an_untrusted_certificate_gets_nothing() {
     );
     let pool = Pool::new("main").set("backends", vec![toml::Value::Table(pool)]);
     let proxy = Proxy::start(&Config::new().pool(pool)).await;
-    assert_eq!(proxy.send(&ask("hi")).await.status, 502);
+    let status = proxy.send(&ask("hi")).await.status;
+    assert!([502, 503].contains(&status), "{status}");
     assert_eq!(backend.request_count(), 0);
 }
 

@@ -63,11 +63,12 @@ async fn spent_attempts_tell_the_client_not_to_try_again() {
 }
 
 #[tokio::test]
-async fn dead_pool_is_a_bad_gateway_in_openai_form() {
+async fn dead_pool_is_a_server_error_in_openai_form() {
     let (dead, _taken) = Backend::refusing();
     let config = Config::new().pool(Pool::new("main").url(format!("http://{dead}")));
     let proxy = Proxy::start(&config).await;
-    let answer = proxy.send(&ask("hi")).await.expect_status(502);
+    let answer = proxy.send(&ask("hi")).await;
+    assert!([502, 503].contains(&answer.status), "{answer:?}");
     assert!(!answer.error_code().is_empty());
     assert!(
         !answer.text().contains(&dead.port().to_string()),
