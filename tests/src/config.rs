@@ -21,16 +21,21 @@ pub struct Config {
 impl Config {
     /// Without pools.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a config without pools is not a valid one")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "a config without pools is not a valid one"
+    )]
     pub fn new() -> Self {
-        Self { table: Table::new() }
-            .set("server.listen", "127.0.0.1:0")
-            .set("server.workers", 2)
-            .set("admin.listen", "127.0.0.1:0")
-            .set("auth.mode", "open")
-            .set("telemetry.log_format", "json")
-            .set("cache.enabled", false)
-            .set("pipeline.compile_cache", text(compile_cache().display()))
+        Self {
+            table: Table::new(),
+        }
+        .set("server.listen", "127.0.0.1:0")
+        .set("server.workers", 2)
+        .set("admin.listen", "127.0.0.1:0")
+        .set("auth.mode", "open")
+        .set("telemetry.log_format", "json")
+        .set("cache.enabled", false)
+        .set("pipeline.compile_cache", text(compile_cache().display()))
     }
 
     /// One pool, `main`, with this backend, that takes any model name; no health checks.
@@ -116,8 +121,12 @@ impl Config {
     /// When there is no key.
     #[must_use]
     pub fn grants(mut self, grants: &[&str]) -> Self {
-        let keys = table(&mut self.table, "auth").get_mut("keys").and_then(Value::as_array_mut);
-        let key = keys.and_then(|keys| keys.last_mut()).and_then(Value::as_table_mut);
+        let keys = table(&mut self.table, "auth")
+            .get_mut("keys")
+            .and_then(Value::as_array_mut);
+        let key = keys
+            .and_then(|keys| keys.last_mut())
+            .and_then(Value::as_table_mut);
         key.expect("a key").insert("grants".into(), list(grants));
         self
     }
@@ -177,8 +186,12 @@ impl Pool {
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         let backends = self.0.get_mut("backends").and_then(Value::as_array_mut);
-        let backend = backends.and_then(|all| all.last_mut()).and_then(Value::as_table_mut);
-        backend.expect("a backend").insert("name".into(), name.into());
+        let backend = backends
+            .and_then(|all| all.last_mut())
+            .and_then(Value::as_table_mut);
+        backend
+            .expect("a backend")
+            .insert("name".into(), name.into());
         self
     }
 
@@ -292,13 +305,19 @@ fn list(items: &[&str]) -> Value {
 }
 
 fn table<'a>(parent: &'a mut Table, name: &str) -> &'a mut Table {
-    let entry = parent.entry(name).or_insert_with(|| Value::Table(Table::new()));
+    let entry = parent
+        .entry(name)
+        .or_insert_with(|| Value::Table(Table::new()));
     entry.as_table_mut().expect("a table")
 }
 
 fn push(parent: &mut Table, name: &str, entry: Table) {
-    let list = parent.entry(name).or_insert_with(|| Value::Array(Vec::new()));
-    list.as_array_mut().expect("a list").push(Value::Table(entry));
+    let list = parent
+        .entry(name)
+        .or_insert_with(|| Value::Array(Vec::new()));
+    list.as_array_mut()
+        .expect("a list")
+        .push(Value::Table(entry));
 }
 
 fn set(parent: &mut Table, path: &str, value: Value) {

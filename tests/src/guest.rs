@@ -36,7 +36,11 @@ pub fn snippets(path: &str) -> Vec<Snippet> {
     let path = repository().join(path);
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let found = parse_snippets(&text);
-    assert!(!found.is_empty(), "no block with file=… in {}", path.display());
+    assert!(
+        !found.is_empty(),
+        "no block with file=… in {}",
+        path.display()
+    );
     found
 }
 
@@ -47,9 +51,14 @@ fn parse_snippets(text: &str) -> Vec<Snippet> {
         match line.strip_prefix("```") {
             Some(_) if open => open = false,
             Some(info) => {
-                let file = info.split_whitespace().find_map(|word| word.strip_prefix("file="));
+                let file = info
+                    .split_whitespace()
+                    .find_map(|word| word.strip_prefix("file="));
                 if let Some(file) = file {
-                    found.push(Snippet { file: file.into(), text: String::new() });
+                    found.push(Snippet {
+                        file: file.into(),
+                        text: String::new(),
+                    });
                     open = true;
                 }
             }
@@ -89,7 +98,13 @@ pub fn build_component(name: &str, files: &[Snippet]) -> Vec<u8> {
     }
     let target = target_dir().join("test-plugins").join("target");
     let output = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--target", "wasm32-wasip2", "--target-dir"])
+        .args([
+            "build",
+            "--release",
+            "--target",
+            "wasm32-wasip2",
+            "--target-dir",
+        ])
         .arg(&target)
         .current_dir(&project)
         // What the outer cargo set for the harness is not for this build.
@@ -112,18 +127,25 @@ pub fn build_component(name: &str, files: &[Snippet]) -> Vec<u8> {
 fn manifest(text: &str) -> String {
     let mut table: toml::Table = text.parse().expect("the manifest is TOML");
     let dependencies = table["dependencies"].as_table_mut().expect("dependencies");
-    let sdk = dependencies.get_mut("sluicegate-plugin").expect("the manifest names the SDK");
+    let sdk = dependencies
+        .get_mut("sluicegate-plugin")
+        .expect("the manifest names the SDK");
     let mut source = toml::Table::new();
     let path = repository().join("plugin-sdk");
     source.insert("path".into(), path.display().to_string().into());
     *sdk = source.into();
-    table.entry("workspace").or_insert_with(|| toml::Table::new().into());
+    table
+        .entry("workspace")
+        .or_insert_with(|| toml::Table::new().into());
     toml::to_string(&table).expect("tables can be written")
 }
 
 fn package_name(manifest: &Path) -> String {
     let table: toml::Table = fs::read_to_string(manifest).unwrap().parse().unwrap();
-    table["package"]["name"].as_str().expect("a package name").to_owned()
+    table["package"]["name"]
+        .as_str()
+        .expect("a package name")
+        .to_owned()
 }
 
 /// Leaves an equal file alone, so that cargo does not build again.
@@ -134,8 +156,16 @@ fn write_if_changed(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository").to_owned()
+/// The root of the repository.
+///
+/// # Panics
+/// Never: this crate lies in it.
+#[must_use]
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ is in the repository")
+        .to_owned()
 }
 
 /// The bytes of a component.
@@ -148,8 +178,14 @@ impl Guest {
     #[must_use]
     pub fn marked() -> Self {
         let files = [
-            Snippet { file: "Cargo.toml".into(), text: include_str!("../guests/marked.toml").into() },
-            Snippet { file: "src/lib.rs".into(), text: include_str!("../guests/marked.rs").into() },
+            Snippet {
+                file: "Cargo.toml".into(),
+                text: include_str!("../guests/marked.toml").into(),
+            },
+            Snippet {
+                file: "src/lib.rs".into(),
+                text: include_str!("../guests/marked.rs").into(),
+            },
         ];
         Self(build_component("marked", &files))
     }
@@ -177,10 +213,12 @@ impl Guest {
     /// SHA-256 in hex, as the admin API shows it.
     #[must_use]
     pub fn sha256(&self) -> String {
-        Sha256::digest(&self.0).iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        Sha256::digest(&self.0)
+            .iter()
+            .fold(String::new(), |mut hex, byte| {
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            })
     }
 }
 
@@ -194,7 +232,21 @@ mod tests {
                     ```rust file=src/lib.rs\nfn a() {}\n\nfn b() {}\n```\n";
         let found = parse_snippets(text);
         assert_eq!(found.len(), 2);
-        assert_eq!((found[0].file.as_str(), found[0].text.as_str()), ("Cargo.toml", "[package]\n"));
+        assert_eq!(
+            (found[0].file.as_str(), found[0].text.as_str()),
+            ("Cargo.toml", "[package]\n")
+        );
         assert_eq!(found[1].text, "fn a() {}\n\nfn b() {}\n");
+    }
+
+    #[test]
+    fn the_label_stands_once_in_the_guest_and_can_be_replaced() {
+        let guest = Guest::marked();
+        let (other, label) = guest.with_label(7);
+        assert_eq!(
+            (label.as_str(), other.0.len()),
+            ("marked-007", guest.0.len())
+        );
+        assert_ne!(other.sha256(), guest.sha256());
     }
 }

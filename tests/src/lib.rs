@@ -33,7 +33,7 @@ pub use backend::{Backend, Behaviour, Break, Certificate, Exchange, Received, Re
 pub use client::{Answer, Client, H2Client, H2Exchange, Request};
 pub use config::{Config, Pool, Route, Slot};
 pub use eventually::{eventually, eventually_within, within};
-pub use guest::{Guest, Snippet, build_component, snippets};
+pub use guest::{Guest, Snippet, build_component, repository, snippets};
 pub use metrics::Metrics;
 pub use proxy::{Finished, Plugin, Proxy, run, start_refused};
 pub use python::Venv;

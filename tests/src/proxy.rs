@@ -25,7 +25,10 @@ const SHOWN_LINES: usize = 400;
 /// # Panics
 /// When the executable is not inside of one.
 pub(crate) fn target_dir() -> PathBuf {
-    profile_dir().parent().expect("a profile's folder is inside of target").to_owned()
+    profile_dir()
+        .parent()
+        .expect("a profile's folder is inside of target")
+        .to_owned()
 }
 
 fn profile_dir() -> PathBuf {
@@ -104,17 +107,28 @@ pub fn start_refused(config: &Config) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sluicegate.toml");
     std::fs::write(&path, config.to_toml()).unwrap();
-    let mut child = command().arg("serve").arg("--config").arg(&path).spawn().unwrap();
+    let mut child = command()
+        .arg("serve")
+        .arg("--config")
+        .arg(&path)
+        .spawn()
+        .unwrap();
     let until = Instant::now() + Duration::from_secs(30);
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > until {
             let _ = child.kill();
-            panic!("the binary serves a config that it must refuse:\n{}", config.to_toml());
+            panic!(
+                "the binary serves a config that it must refuse:\n{}",
+                config.to_toml()
+            );
         }
         std::thread::yield_now();
     }
     let output = child.wait_with_output().unwrap();
-    assert!(!output.status.success(), "a refused config must not end in success");
+    assert!(
+        !output.status.success(),
+        "a refused config must not end in success"
+    );
     String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
 }
 
@@ -135,7 +149,9 @@ impl Plugin {
     /// When there is none.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.0["generation"].as_u64().unwrap_or_else(|| panic!("a generation in {}", self.0))
+        self.0["generation"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("a generation in {}", self.0))
     }
 }
 
@@ -179,7 +195,11 @@ impl Proxy {
         let path = folder.path().join("sluicegate.toml");
         std::fs::write(&path, config.to_toml()).unwrap();
         let mut command = command();
-        command.arg("serve").arg("--config").arg(&path).envs(environment.iter().copied());
+        command
+            .arg("serve")
+            .arg("--config")
+            .arg(&path)
+            .envs(environment.iter().copied());
         let mut child = command.spawn().expect("the binary starts");
         let output = Arc::new(Mutex::new(Vec::new()));
         let readers = vec![
@@ -187,7 +207,14 @@ impl Proxy {
             collect(child.stderr.take().expect("piped"), Arc::clone(&output)),
         ];
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut proxy = Self { child, readers, output, folder, data: nowhere, admin: nowhere };
+        let mut proxy = Self {
+            child,
+            readers,
+            output,
+            folder,
+            data: nowhere,
+            admin: nowhere,
+        };
         proxy.await_listening().await;
         proxy.await_ready().await;
         proxy
@@ -196,7 +223,12 @@ impl Proxy {
     async fn await_listening(&mut self) {
         let until = Instant::now() + Duration::from_secs(60);
         loop {
-            let addresses = self.output.lock().unwrap().iter().find_map(|line| addresses(line));
+            let addresses = self
+                .output
+                .lock()
+                .unwrap()
+                .iter()
+                .find_map(|line| addresses(line));
             if let Some((data, admin)) = addresses {
                 (self.data, self.admin) = (data, admin);
                 return;
@@ -211,7 +243,11 @@ impl Proxy {
     async fn await_ready(&self) {
         eventually("the proxy is ready", async || {
             let answer = self.admin_get("/readyz").await;
-            if answer.status == 200 { Ok(()) } else { Err((answer.status, answer.body)) }
+            if answer.status == 200 {
+                Ok(())
+            } else {
+                Err((answer.status, answer.body))
+            }
         })
         .await;
     }
@@ -276,8 +312,14 @@ impl Proxy {
     /// # Panics
     /// When `/admin/config` does not say.
     pub async fn generation(&self) -> u64 {
-        let config = self.admin_get("/admin/config").await.expect_status(200).json();
-        config["generation"].as_u64().unwrap_or_else(|| panic!("a generation in {config}"))
+        let config = self
+            .admin_get("/admin/config")
+            .await
+            .expect_status(200)
+            .json();
+        config["generation"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("a generation in {config}"))
     }
 
     /// All plugin slots.
@@ -285,9 +327,17 @@ impl Proxy {
     /// # Panics
     /// When `/admin/plugins` does not list them.
     pub async fn plugins(&self) -> Vec<Plugin> {
-        let plugins = self.admin_get("/admin/plugins").await.expect_status(200).json();
+        let plugins = self
+            .admin_get("/admin/plugins")
+            .await
+            .expect_status(200)
+            .json();
         let list = plugins["plugins"].as_array();
-        list.unwrap_or_else(|| panic!("a list in {plugins}")).iter().cloned().map(Plugin).collect()
+        list.unwrap_or_else(|| panic!("a list in {plugins}"))
+            .iter()
+            .cloned()
+            .map(Plugin)
+            .collect()
     }
 
     /// One plugin slot.
@@ -296,7 +346,10 @@ impl Proxy {
     /// When there is none of this name.
     pub async fn plugin(&self, slot: &str) -> Plugin {
         let plugins = self.plugins().await;
-        let found = plugins.iter().find(|plugin| plugin.text("slot") == slot).cloned();
+        let found = plugins
+            .iter()
+            .find(|plugin| plugin.text("slot") == slot)
+            .cloned();
         found.unwrap_or_else(|| panic!("no slot {slot} in {plugins:?}"))
     }
 
@@ -340,14 +393,20 @@ impl Proxy {
     pub async fn await_component(&self, slot: &str, sha256: &str) -> Plugin {
         eventually("the slot runs the component", async || {
             let plugin = self.plugin(slot).await;
-            if plugin.text("sha256") == sha256 { Ok(plugin) } else { Err(plugin) }
+            if plugin.text("sha256") == sha256 {
+                Ok(plugin)
+            } else {
+                Err(plugin)
+            }
         })
         .await
     }
 
-    /// Reloads refused so far.
+    /// Configs and plugin candidates refused so far.
     pub async fn refused_reloads(&self) -> f64 {
-        self.metrics().await.sum("sluicegate_reloads_total", &[("result", "refused")])
+        let metrics = self.metrics().await;
+        metrics.sum("sluicegate_reloads_total", &[("result", "refused")])
+            + metrics.sum("sluicegate_plugin_refused_total", &[])
     }
 
     /// Awaits that every in-flight gauge is at zero.
@@ -356,7 +415,11 @@ impl Proxy {
             let metrics = self.metrics().await;
             let busy = metrics.sum("sluicegate_upstream_in_flight", &[])
                 + metrics.sum("sluicegate_requests_in_flight", &[]);
-            if busy == 0.0 { Ok(()) } else { Err(metrics.lines("sluicegate_")) }
+            if busy == 0.0 {
+                Ok(())
+            } else {
+                Err(metrics.lines("sluicegate_"))
+            }
         })
         .await;
     }
@@ -371,7 +434,11 @@ impl Proxy {
     pub async fn await_line(&self, text: &str) -> String {
         eventually(&format!("the log says {text:?}"), async || {
             let lines = self.output();
-            lines.iter().find(|line| line.contains(text)).cloned().ok_or(lines)
+            lines
+                .iter()
+                .find(|line| line.contains(text))
+                .cloned()
+                .ok_or(lines)
         })
         .await
     }
@@ -388,7 +455,10 @@ impl Proxy {
     /// How many access-log lines a request has.
     #[must_use]
     pub fn access_lines(&self, request_id: &str) -> usize {
-        self.output().iter().filter(|line| access_of(line, request_id).is_some()).count()
+        self.output()
+            .iter()
+            .filter(|line| access_of(line, request_id).is_some())
+            .count()
     }
 
     /// The process id.
@@ -446,7 +516,8 @@ fn collect(pipe: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) -> 
 fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     let rest = line.split("listening ").nth(1)?;
     let value = |name: &str| {
-        rest.split([' ', '"']).find_map(|word| word.strip_prefix(name)?.parse().ok())
+        rest.split([' ', '"'])
+            .find_map(|word| word.strip_prefix(name)?.parse().ok())
     };
     Some((value("data=")?, value("admin=")?))
 }

@@ -33,8 +33,18 @@ impl Venv {
                  {make}\n  {install}\n  touch {}",
                 ready.display()
             );
-            run(Command::new("python3").args(["-m", "venv"]).arg(&folder), &hint);
-            let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "openai"];
+            run(
+                Command::new("python3").args(["-m", "venv"]).arg(&folder),
+                &hint,
+            );
+            let pip = [
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "openai",
+            ];
             run(Command::new(&python).args(pip), &hint);
             std::fs::write(&ready, "").unwrap();
         }
@@ -49,8 +59,13 @@ impl Venv {
     pub fn run(&self, script: &str, arguments: &[&str]) -> String {
         let mut command = Command::new(&self.python);
         command.arg("-c").arg(script).args(arguments);
-        for name in ["OPENAI_API_KEY", "OPENAI_BASE_URL", "http_proxy", "https_proxy", "HTTP_PROXY"]
-        {
+        for name in [
+            "OPENAI_API_KEY",
+            "OPENAI_BASE_URL",
+            "http_proxy",
+            "https_proxy",
+            "HTTP_PROXY",
+        ] {
             command.env_remove(name);
         }
         let output = run(&mut command, "the script failed");

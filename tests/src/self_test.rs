@@ -21,14 +21,21 @@ fn chat(extra: &Value) -> Request {
 async fn model_answers_plain_and_streamed_on_one_connection() {
     let backend = Backend::model("b").await;
     let mut client = Client::connect(backend.address()).await;
-    let plain = client.send(&chat(&json!({}))).await.expect_status(200).json();
+    let plain = client
+        .send(&chat(&json!({})))
+        .await
+        .expect_status(200)
+        .json();
     assert_eq!(plain["choices"][0]["message"]["content"], "b t1 t2 t3");
     let options = json!({"stream": true, "stream_options": {"include_usage": true}});
     let stream = client.send(&chat(&options)).await.expect_status(200);
     assert_eq!(text_of(&stream.body), "b t1 t2 t3");
     assert!(ends_with_done(&stream.body));
     let events = events(&stream.body);
-    assert!(events[events.len() - 2].contains("\"completion_tokens\":4"), "{events:?}");
+    assert!(
+        events[events.len() - 2].contains("\"completion_tokens\":4"),
+        "{events:?}"
+    );
     assert_eq!((backend.connections(), backend.used_connections()), (1, 1));
     assert_eq!((backend.answered(), backend.request_count()), (2, 2));
 }
@@ -36,9 +43,16 @@ async fn model_answers_plain_and_streamed_on_one_connection() {
 #[tokio::test]
 async fn health_checks_are_counted_apart() {
     let backend = Backend::model("b").await;
-    Client::connect(backend.address()).await.send(&Request::get("/health")).await.expect_status(200);
+    Client::connect(backend.address())
+        .await
+        .send(&Request::get("/health"))
+        .await
+        .expect_status(200);
     backend.behave(|behaviour| behaviour.health = 503);
-    let answer = Client::connect(backend.address()).await.send(&Request::get("/health")).await;
+    let answer = Client::connect(backend.address())
+        .await
+        .send(&Request::get("/health"))
+        .await;
     assert_eq!(answer.status, 503);
     assert_eq!((backend.connections(), backend.health_checks()), (0, 2));
     assert_eq!(backend.request_count(), 0);
@@ -48,7 +62,10 @@ async fn health_checks_are_counted_apart() {
 async fn errors_come_on_demand() {
     let backend = Backend::model("b").await;
     let mut client = Client::connect(backend.address()).await;
-    let answer = client.send(&chat(&json!({"mock": {"status": 429}}))).await.expect_status(429);
+    let answer = client
+        .send(&chat(&json!({"mock": {"status": 429}})))
+        .await
+        .expect_status(429);
     assert_eq!(answer.header("retry-after"), Some("7"));
     assert_eq!(answer.error_code(), "mock_429");
 }
@@ -94,7 +111,10 @@ async fn reset_and_early_close_are_told_from_an_end() {
 
 #[tokio::test]
 async fn model_breaks_its_stream_where_told() {
-    let behaviour = Behaviour { breaks: Some(Break::CleanEnd), ..Behaviour::default() };
+    let behaviour = Behaviour {
+        breaks: Some(Break::CleanEnd),
+        ..Behaviour::default()
+    };
     let backend = Start::new("b").behaviour(behaviour).start().await;
     let mut client = Client::connect(backend.address()).await;
     let clean = client.send(&chat(&json!({"stream": true}))).await;
@@ -108,7 +128,9 @@ async fn model_breaks_its_stream_where_told() {
 async fn model_counts_readers_that_leave() {
     let backend = Backend::model("b").await;
     let mut client = Client::connect(backend.address()).await;
-    client.begin(&chat(&json!({"stream": true, "mock": {"break": "hang"}}))).await;
+    client
+        .begin(&chat(&json!({"stream": true, "mock": {"break": "hang"}})))
+        .await;
     client.head().await;
     drop(client);
     eventually("the model notices", async || match backend.cancelled() {
@@ -124,9 +146,11 @@ async fn held_answers_wait_for_their_release() {
     backend.hold();
     let mut client = Client::connect(backend.address()).await;
     client.begin(&chat(&json!({}))).await;
-    eventually("the request is there", async || match backend.request_count() {
-        1 => Ok(()),
-        other => Err(other),
+    eventually("the request is there", async || {
+        match backend.request_count() {
+            1 => Ok(()),
+            other => Err(other),
+        }
     })
     .await;
     let early = tokio::time::timeout(Duration::from_millis(50), client.any_head()).await;
@@ -165,7 +189,9 @@ async fn http2_backend_answers_and_sees_resets() {
 async fn streamed_bodies_are_handed_out_piece_by_piece() {
     let backend = Start::new("b").scripted_at_head().start().await;
     let mut client = Client::connect(backend.address()).await;
-    client.write_raw(b"POST /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n").await;
+    client
+        .write_raw(b"POST /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        .await;
     let mut exchange = backend.next_request().await;
     assert_eq!(exchange.body_piece().await.unwrap().unwrap(), "abc");
     client.write_raw(b"2\r\nde\r\n0\r\n\r\n").await;

@@ -12,13 +12,24 @@ use serde_json::Value;
 pub fn events(body: &[u8]) -> Vec<String> {
     let text = std::str::from_utf8(body).expect("the stream is UTF-8");
     let mut blocks: Vec<&str> = text.split("\n\n").collect();
-    assert_eq!(blocks.pop(), Some(""), "the stream ends in the middle of an event: {text:?}");
-    blocks.into_iter().map(data).filter(|data| !data.is_empty()).collect()
+    assert_eq!(
+        blocks.pop(),
+        Some(""),
+        "the stream ends in the middle of an event: {text:?}"
+    );
+    blocks
+        .into_iter()
+        .map(data)
+        .filter(|data| !data.is_empty())
+        .collect()
 }
 
 fn data(block: &str) -> String {
     let lines = block.lines().filter_map(|line| line.strip_prefix("data:"));
-    lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n")
+    lines
+        .map(|line| line.strip_prefix(' ').unwrap_or(line))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Whether the last event is `[DONE]`.
@@ -33,20 +44,30 @@ pub fn ends_with_done(body: &[u8]) -> bool {
 /// When it does not end with an OpenAI error, or says `[DONE]` anywhere.
 pub fn error_event(body: &[u8]) -> Value {
     let events = events(body);
-    assert!(!events.iter().any(|data| data == "[DONE]"), "a broken stream says [DONE]: {events:?}");
+    assert!(
+        !events.iter().any(|data| data == "[DONE]"),
+        "a broken stream says [DONE]: {events:?}"
+    );
     let last = events.last().expect("the stream has events");
     let mut last: Value = serde_json::from_str(last).expect("the last event is JSON");
-    assert!(last["error"]["message"].is_string(), "no error event at the end: {events:?}");
+    assert!(
+        last["error"]["message"].is_string(),
+        "no error event at the end: {events:?}"
+    );
     last["error"].take()
 }
 
 /// The content of all chat chunks, joined.
 #[must_use]
 pub fn text_of(body: &[u8]) -> String {
-    let chunks = events(body).into_iter().filter_map(|data| serde_json::from_str(&data).ok());
+    let chunks = events(body)
+        .into_iter()
+        .filter_map(|data| serde_json::from_str(&data).ok());
     chunks
         .filter_map(|chunk: Value| {
-            chunk["choices"][0]["delta"]["content"].as_str().map(str::to_owned)
+            chunk["choices"][0]["delta"]["content"]
+                .as_str()
+                .map(str::to_owned)
         })
         .collect()
 }

@@ -34,8 +34,9 @@ impl Head {
         let line = lines.next().unwrap_or_default().to_owned();
         let mut headers = Vec::new();
         for header in lines.take_while(|line| !line.is_empty()) {
-            let (name, value) =
-                header.split_once(':').ok_or_else(|| invalid(format!("bad header {header:?}")))?;
+            let (name, value) = header
+                .split_once(':')
+                .ok_or_else(|| invalid(format!("bad header {header:?}")))?;
             headers.push((name.to_owned(), value.trim().to_owned()));
         }
         Ok(Self { raw, line, headers })
@@ -68,13 +69,18 @@ impl Head {
     /// When the first line is not that of an answer.
     #[must_use]
     pub fn status(&self) -> u16 {
-        self.line.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line")
+        self.line
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .expect("a status line")
     }
 
     /// Whether the sender wants the connection closed after this message.
     #[must_use]
     pub fn closes(&self) -> bool {
-        self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
+        self.header("connection")
+            .is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
 
     /// How the body of a request is framed.
@@ -92,7 +98,10 @@ impl Head {
     }
 
     fn framing(&self) -> io::Result<Option<Framing>> {
-        match (self.header("content-length"), self.header("transfer-encoding")) {
+        match (
+            self.header("content-length"),
+            self.header("transfer-encoding"),
+        ) {
             (Some(_), Some(_)) => Err(invalid("both content-length and transfer-encoding")),
             (Some(length), None) => Ok(Some(Framing::Length(length.parse().map_err(invalid)?))),
             (None, Some(coding)) if coding.eq_ignore_ascii_case("chunked") => {
@@ -125,7 +134,10 @@ pub(crate) struct Wire<S> {
 
 impl<S: AsyncRead + Unpin> Wire<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream, buffer: BytesMut::with_capacity(64 * 1024) }
+        Self {
+            stream,
+            buffer: BytesMut::with_capacity(64 * 1024),
+        }
     }
 
     /// Reads more; false at the end of the stream.
@@ -137,7 +149,10 @@ impl<S: AsyncRead + Unpin> Wire<S> {
     async fn fill_or_fail(&mut self, what: &str) -> io::Result<()> {
         match self.fill().await? {
             true => Ok(()),
-            false => Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("end in {what}"))),
+            false => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("end in {what}"),
+            )),
         }
     }
 
@@ -173,7 +188,9 @@ impl<S: AsyncRead + Unpin> Wire<S> {
                 if self.buffer.is_empty() {
                     self.fill_or_fail("a body of known length").await?;
                 }
-                let take = usize::try_from(*rest).map_err(invalid)?.min(self.buffer.len());
+                let take = usize::try_from(*rest)
+                    .map_err(invalid)?
+                    .min(self.buffer.len());
                 *rest -= take as u64;
                 Ok(Some(self.buffer.split_to(take).freeze()))
             }
@@ -243,7 +260,9 @@ impl<S: AsyncRead + Unpin> Wire<S> {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
 }
 
 pub(crate) fn invalid(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {

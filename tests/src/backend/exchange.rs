@@ -36,7 +36,11 @@ impl Reply {
     /// A JSON answer with exactly these bytes.
     pub fn json(status: u16, body: impl Into<Bytes>) -> Self {
         let headers = vec![("content-type".into(), "application/json".into())];
-        Self { status, headers, body: body.into() }
+        Self {
+            status,
+            headers,
+            body: body.into(),
+        }
     }
 
     /// With one more header.
@@ -145,8 +149,9 @@ impl Exchange {
                 wire.stream.flush().await?;
             }
             Side::Http2 { respond, send, .. } => {
-                let mut stream =
-                    respond.send_response(h2_head(reply.status, &headers), false).map_err(other)?;
+                let mut stream = respond
+                    .send_response(h2_head(reply.status, &headers), false)
+                    .map_err(other)?;
                 stream.send_data(reply.body, true).map_err(other)?;
                 *send = Some(stream);
             }
@@ -160,8 +165,10 @@ impl Exchange {
     /// # Errors
     /// When the peer is gone.
     pub async fn begin(&mut self, status: u16, headers: &[(&str, &str)]) -> io::Result<()> {
-        let mut headers: Vec<(String, String)> =
-            headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let mut headers: Vec<(String, String)> = headers
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()))
+            .collect();
         match &mut self.side {
             Side::Http1 { wire, .. } => {
                 headers.push(("transfer-encoding".into(), "chunked".into()));
@@ -181,8 +188,14 @@ impl Exchange {
     /// # Errors
     /// When the peer is gone.
     pub async fn begin_events(&mut self) -> io::Result<()> {
-        self.begin(200, &[("content-type", "text/event-stream"), ("cache-control", "no-cache")])
-            .await
+        self.begin(
+            200,
+            &[
+                ("content-type", "text/event-stream"),
+                ("cache-control", "no-cache"),
+            ],
+        )
+        .await
     }
 
     /// Sends a piece of a body that [`Exchange::begin`] began.
@@ -269,7 +282,9 @@ impl Exchange {
     pub fn reset(self) {
         match self.side {
             Side::Http1 { wire, .. } => wire.stream.tcp().set_zero_linger().unwrap(),
-            Side::Http2 { mut respond, send, .. } => match send {
+            Side::Http2 {
+                mut respond, send, ..
+            } => match send {
                 Some(mut send) => send.send_reset(Reason::INTERNAL_ERROR),
                 None => respond.send_reset(Reason::INTERNAL_ERROR),
             },
@@ -329,7 +344,10 @@ impl Exchange {
                     None => Ok(None),
                     Some(Err(error)) => Err(other(error)),
                     Some(Ok(piece)) => {
-                        receive.flow_control().release_capacity(piece.len()).map_err(other)?;
+                        receive
+                            .flow_control()
+                            .release_capacity(piece.len())
+                            .map_err(other)?;
                         Ok(Some(piece))
                     }
                 },

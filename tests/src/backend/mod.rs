@@ -22,8 +22,8 @@ use tokio::task::JoinHandle;
 pub use exchange::{Exchange, Reply};
 pub use tls::Certificate;
 
-use crate::within;
 use crate::wire::Head;
+use crate::within;
 
 /// One request as it came.
 #[derive(Debug, Clone)]
@@ -204,9 +204,16 @@ impl Start {
             held: watch::Sender::new(false),
             incoming,
         });
-        let acceptor = self.certificate.as_ref().map(|tls| tls.acceptor(self.http2));
-        let task =
-            tokio::spawn(serve::accept(listener, acceptor, self.http2, Arc::clone(&state)));
+        let acceptor = self
+            .certificate
+            .as_ref()
+            .map(|tls| tls.acceptor(self.http2));
+        let task = tokio::spawn(serve::accept(
+            listener,
+            acceptor,
+            self.http2,
+            Arc::clone(&state),
+        ));
         Backend {
             address,
             http2: self.http2,
@@ -278,7 +285,9 @@ impl Backend {
     /// When none comes.
     pub async fn next_request(&self) -> Exchange {
         let mut requests = self.requests.lock().await;
-        within("the backend gets a request", requests.recv()).await.expect("the backend runs")
+        within("the backend gets a request", requests.recv())
+            .await
+            .expect("the backend runs")
     }
 
     /// Whether a scripted backend has a request that nobody took.
@@ -318,7 +327,13 @@ impl Backend {
     /// When there was none.
     #[must_use]
     pub fn last_request(&self) -> Received {
-        self.state.requests.lock().unwrap().last().expect("the backend got a request").clone()
+        self.state
+            .requests
+            .lock()
+            .unwrap()
+            .last()
+            .expect("the backend got a request")
+            .clone()
     }
 
     /// How many requests but health checks have come.

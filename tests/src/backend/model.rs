@@ -35,9 +35,7 @@ pub(super) async fn answer(exchange: Exchange, state: &State) -> io::Result<()> 
         _ if path.ends_with("/v1/completions") => {
             talk(exchange, &state.name, &body, &behaviour, false).await
         }
-        _ if path.ends_with("/v1/embeddings") => {
-            exchange.respond(embeddings(&body)).await
-        }
+        _ if path.ends_with("/v1/embeddings") => exchange.respond(embeddings(&body)).await,
         _ => exchange.respond(error(404)).await,
     }
 }
@@ -75,7 +73,9 @@ fn error(status: u16) -> Reply {
     }});
     let reply = Reply::json(status, body.to_string());
     match status {
-        429 => reply.header("retry-after", "7").header("x-ratelimit-remaining-requests", "0"),
+        429 => reply
+            .header("retry-after", "7")
+            .header("x-ratelimit-remaining-requests", "0"),
         _ => reply,
     }
 }
@@ -85,7 +85,9 @@ fn embeddings(body: &Value) -> Reply {
     let data: Vec<Value> = (0..inputs)
         .map(|index| match body["encoding_format"].as_str() {
             // Little-endian floats 0.5 and -0.25, as the OpenAI SDK asks for by default.
-            Some("base64") => json!({"object": "embedding", "index": index, "embedding": "AAAAPwAAgL4="}),
+            Some("base64") => {
+                json!({"object": "embedding", "index": index, "embedding": "AAAAPwAAgL4="})
+            }
             _ => json!({"object": "embedding", "index": index, "embedding": [0.5, -0.25]}),
         })
         .collect();
@@ -106,7 +108,13 @@ async fn talk(
         .then(|| body["tools"][0]["function"]["name"].as_str())
         .flatten();
     let tokens: Vec<String> = (0..behaviour.tokens)
-        .map(|index| if index == 0 { name.to_owned() } else { format!(" t{index}") })
+        .map(|index| {
+            if index == 0 {
+                name.to_owned()
+            } else {
+                format!(" t{index}")
+            }
+        })
         .collect();
     match body["stream"].as_bool() {
         Some(true) => stream(exchange, body, behaviour, chat, tool, &tokens).await,
@@ -180,11 +188,19 @@ async fn stream(
         event(json!([choice]), Value::Null)
     };
     if chat {
-        exchange.event(&delta(json!({"role": "assistant", "content": ""}), Value::Null)).await?;
+        exchange
+            .event(&delta(
+                json!({"role": "assistant", "content": ""}),
+                Value::Null,
+            ))
+            .await?;
     }
     let pieces: Vec<Value> = match tool {
         Some(tool) => tool_pieces(tool),
-        None => tokens.iter().map(|token| json!({"content": token})).collect(),
+        None => tokens
+            .iter()
+            .map(|token| json!({"content": token}))
+            .collect(),
     };
     for (index, piece) in pieces.into_iter().enumerate() {
         if behaviour.breaks.is_some() && index == behaviour.after {
@@ -203,9 +219,8 @@ async fn stream(
 }
 
 fn tool_pieces(tool: &str) -> Vec<Value> {
-    let arguments = |text: &str| {
-        json!({"tool_calls": [{"index": 0, "function": {"arguments": text}}]})
-    };
+    let arguments =
+        |text: &str| json!({"tool_calls": [{"index": 0, "function": {"arguments": text}}]});
     vec![
         json!({"tool_calls": [{"index": 0, "id": "call_1", "type": "function",
             "function": {"name": tool, "arguments": ""}}]}),

@@ -66,14 +66,23 @@ async fn http1_connection(socket: Socket, ordinal: usize, state: Arc<State>) -> 
         count_connection(&state, &head, &mut first);
         let mut unread = head.request_framing()?;
         if head.header("expect").is_some() {
-            wire.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+            wire.stream
+                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+                .await?;
         }
         let body = match state.at_head {
             true => Bytes::new(),
-            false => wire.body(std::mem::replace(&mut unread, Framing::Done)).await?,
+            false => {
+                wire.body(std::mem::replace(&mut unread, Framing::Done))
+                    .await?
+            }
         };
         let (back, returned) = oneshot::channel();
-        let request = Received { head, body, connection: ordinal };
+        let request = Received {
+            head,
+            body,
+            connection: ordinal,
+        };
         let exchange = Exchange::new(request, Side::Http1 { wire, unread, back });
         dispatch(exchange, &state).await;
         match returned.await {
@@ -85,7 +94,9 @@ async fn http1_connection(socket: Socket, ordinal: usize, state: Arc<State>) -> 
 }
 
 async fn http2_connection(socket: Socket, ordinal: usize, state: Arc<State>) -> io::Result<()> {
-    let mut connection = h2::server::handshake(socket).await.map_err(io::Error::other)?;
+    let mut connection = h2::server::handshake(socket)
+        .await
+        .map_err(io::Error::other)?;
     let mut streams = JoinSet::new();
     let mut first = true;
     while let Some(stream) = connection.accept().await {
@@ -93,12 +104,19 @@ async fn http2_connection(socket: Socket, ordinal: usize, state: Arc<State>) -> 
         let (parts, mut receive) = request.into_parts();
         let head = Head {
             raw: Bytes::new(),
-            line: format!("{} {} HTTP/2", parts.method, parts.uri.path_and_query().map_or("/", |p| p.as_str())),
+            line: format!(
+                "{} {} HTTP/2",
+                parts.method,
+                parts.uri.path_and_query().map_or("/", |p| p.as_str())
+            ),
             headers: parts
                 .headers
                 .iter()
                 .map(|(name, value)| {
-                    (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+                    (
+                        name.to_string(),
+                        String::from_utf8_lossy(value.as_bytes()).into_owned(),
+                    )
                 })
                 .collect(),
         };
@@ -106,15 +124,29 @@ async fn http2_connection(socket: Socket, ordinal: usize, state: Arc<State>) -> 
         let state = Arc::clone(&state);
         streams.spawn(async move {
             let mut body = BytesMut::new();
-            while !state.at_head && let Some(piece) = receive.data().await {
+            while !state.at_head
+                && let Some(piece) = receive.data().await
+            {
                 let Ok(piece) = piece else { return };
                 body.extend_from_slice(&piece);
-                if receive.flow_control().release_capacity(piece.len()).is_err() {
+                if receive
+                    .flow_control()
+                    .release_capacity(piece.len())
+                    .is_err()
+                {
                     return;
                 }
             }
-            let request = Received { head, body: body.freeze(), connection: ordinal };
-            let side = Side::Http2 { respond, send: None, receive };
+            let request = Received {
+                head,
+                body: body.freeze(),
+                connection: ordinal,
+            };
+            let side = Side::Http2 {
+                respond,
+                send: None,
+                receive,
+            };
             dispatch(Exchange::new(request, side), &state).await;
         });
         while streams.try_join_next().is_some() {}

@@ -28,11 +28,17 @@ impl Certificate {
     /// # Panics
     /// When the system gives no randomness or no temporary folder.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a fresh key pair is no default value")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "a fresh key pair is no default value"
+    )]
     pub fn new() -> Self {
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        authority.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
         let authority_key = KeyPair::generate().unwrap();
         let authority_certificate = authority.self_signed(&authority_key).unwrap();
         let issuer = Issuer::new(authority, authority_key);

@@ -71,14 +71,21 @@ impl H2Client {
         for (name, value) in &request.headers {
             head = head.header(name, value);
         }
-        poll_fn(|cx| self.send.poll_ready(cx)).await.expect("the connection is open");
+        poll_fn(|cx| self.send.poll_ready(cx))
+            .await
+            .expect("the connection is open");
         let end = request.body.is_empty();
         let head = head.body(()).expect("tests write valid heads");
         let (response, mut send) = self.send.send_request(head, end).expect("a stream is free");
         if !end {
-            send.send_data(request.body.clone(), true).expect("the stream is open");
+            send.send_data(request.body.clone(), true)
+                .expect("the stream is open");
         }
-        H2Exchange { _send: send, response: Some(response), body: None }
+        H2Exchange {
+            _send: send,
+            response: Some(response),
+            body: None,
+        }
     }
 
     /// Sends a request and reads the whole answer.
@@ -93,7 +100,12 @@ impl H2Client {
         while let Some(piece) = exchange.piece().await.expect("a whole answer") {
             body.extend_from_slice(&piece);
         }
-        Answer { status: head.status(), head, body: body.freeze(), head_at }
+        Answer {
+            status: head.status(),
+            head,
+            body: body.freeze(),
+            head_at,
+        }
     }
 }
 
@@ -104,11 +116,16 @@ impl H2Exchange {
     /// When none comes.
     pub async fn head(&mut self) -> Head {
         let response = self.response.take().expect("the head is read once");
-        let response = within("an answer's head", response).await.expect("an answer's head");
+        let response = within("an answer's head", response)
+            .await
+            .expect("an answer's head");
         let (parts, body) = response.into_parts();
         self.body = Some(body);
         let headers = parts.headers.iter().map(|(name, value)| {
-            (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+            (
+                name.to_string(),
+                String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            )
         });
         Head {
             raw: Bytes::new(),
@@ -130,7 +147,9 @@ impl H2Exchange {
             None => Ok(None),
             Some(Err(error)) => Err(io::Error::other(error)),
             Some(Ok(piece)) => {
-                body.flow_control().release_capacity(piece.len()).map_err(io::Error::other)?;
+                body.flow_control()
+                    .release_capacity(piece.len())
+                    .map_err(io::Error::other)?;
                 Ok(Some(piece))
             }
         }

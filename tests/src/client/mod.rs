@@ -49,7 +49,12 @@ impl Request {
     /// Any method, without headers.
     #[must_use]
     pub fn new(method: &str, target: &str, body: Bytes) -> Self {
-        Self { method: method.into(), target: target.into(), headers: Vec::new(), body }
+        Self {
+            method: method.into(),
+            target: target.into(),
+            headers: Vec::new(),
+            body,
+        }
     }
 
     /// With one more header.
@@ -69,13 +74,20 @@ impl Request {
     #[must_use]
     pub fn head_bytes(&self) -> BytesMut {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
-        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        if !self
+            .headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+        {
             head.push_str("host: sluicegate.test\r\n");
         }
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        let framed = self.headers.iter().any(|(name, _)| name == "transfer-encoding");
+        let framed = self
+            .headers
+            .iter()
+            .any(|(name, _)| name == "transfer-encoding");
         if !framed && (!self.body.is_empty() || self.method == "POST") {
             head.push_str(&format!("content-length: {}\r\n", self.body.len()));
         }
@@ -128,7 +140,11 @@ impl Answer {
     /// # Panics
     /// When it has another: with the body.
     pub fn expect_status(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "{:?} {:?}", self.head.headers, self.body);
+        assert_eq!(
+            self.status, status,
+            "{:?} {:?}",
+            self.head.headers, self.body
+        );
         self
     }
 
@@ -139,7 +155,10 @@ impl Answer {
     pub fn error_code(&self) -> String {
         let body = self.json();
         let error = &body["error"];
-        assert!(error["message"].is_string() && error["type"].is_string(), "{body}");
+        assert!(
+            error["message"].is_string() && error["type"].is_string(),
+            "{body}"
+        );
         error["code"].as_str().unwrap_or_default().to_owned()
     }
 }
@@ -170,12 +189,20 @@ impl Client {
         let tcp = TcpStream::connect(address).await.unwrap();
         tcp.set_nodelay(true).unwrap();
         let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-        let stream = certificate.connector(false).connect(name, tcp).await.unwrap();
+        let stream = certificate
+            .connector(false)
+            .connect(name, tcp)
+            .await
+            .unwrap();
         Self::over(Box::new(stream))
     }
 
     fn over(stream: Box<dyn Stream>) -> Self {
-        Self { wire: Wire::new(stream), method: String::new(), framing: Framing::Done }
+        Self {
+            wire: Wire::new(stream),
+            method: String::new(),
+            framing: Framing::Done,
+        }
     }
 
     /// Sends a request and reads the whole answer; the connection can be used again.
@@ -203,7 +230,12 @@ impl Client {
             let head_at = Instant::now();
             let body = self.wire.body(self.framing).await?;
             self.framing = Framing::Done;
-            Ok(Answer { status: head.status(), head, body, head_at })
+            Ok(Answer {
+                status: head.status(),
+                head,
+                body,
+                head_at,
+            })
         })
         .await
     }
@@ -213,7 +245,9 @@ impl Client {
     /// # Panics
     /// When the connection is broken.
     pub async fn begin(&mut self, request: &Request) {
-        self.try_begin(request).await.expect("the proxy takes the request");
+        self.try_begin(request)
+            .await
+            .expect("the proxy takes the request");
     }
 
     async fn try_begin(&mut self, request: &Request) -> io::Result<()> {
@@ -229,7 +263,11 @@ impl Client {
     /// # Panics
     /// When the connection is broken.
     pub async fn write_raw(&mut self, bytes: &[u8]) {
-        self.wire.stream.write_all(bytes).await.expect("the proxy reads");
+        self.wire
+            .stream
+            .write_all(bytes)
+            .await
+            .expect("the proxy reads");
         self.wire.stream.flush().await.expect("the proxy reads");
     }
 
@@ -238,7 +276,9 @@ impl Client {
     /// # Panics
     /// When none comes.
     pub async fn head(&mut self) -> Head {
-        within("an answer's head", self.try_head()).await.expect("an answer's head")
+        within("an answer's head", self.try_head())
+            .await
+            .expect("an answer's head")
     }
 
     /// The very next head, be it 100.

@@ -7,7 +7,9 @@ use sluicegate_tests::{
 };
 
 fn state(answer: &Answer) -> &str {
-    answer.header("x-sluicegate-cache").expect("the header that says what the cache did")
+    answer
+        .header("x-sluicegate-cache")
+        .expect("the header that says what the cache did")
 }
 
 /// Awaits that the cache has so many entries: storing happens off the path.
@@ -39,8 +41,14 @@ async fn plain_answer_is_told_again_byte_for_byte() {
     assert!(second.header("x-sluicegate-cache-age").is_some());
     assert_eq!(backend.request_count(), 1);
     let metrics = proxy.metrics().await;
-    assert_eq!(metrics.sum("sluicegate_cache_results_total", &[("result", "hit")]), 1.0);
-    assert_eq!(metrics.sum("sluicegate_cache_results_total", &[("result", "miss")]), 1.0);
+    assert_eq!(
+        metrics.sum("sluicegate_cache_results_total", &[("result", "hit")]),
+        1.0
+    );
+    assert_eq!(
+        metrics.sum("sluicegate_cache_results_total", &[("result", "miss")]),
+        1.0
+    );
 }
 
 #[tokio::test]
@@ -66,10 +74,18 @@ async fn stream_is_told_again_as_a_plain_answer() {
     assert_eq!(state(&second), "hit");
     let plain = second.json();
     assert_eq!(plain["object"], "chat.completion");
-    assert_eq!(plain["choices"][0]["message"]["content"], text_of(&first.body));
+    assert_eq!(
+        plain["choices"][0]["message"]["content"],
+        text_of(&first.body)
+    );
     assert_eq!(plain["choices"][0]["message"]["role"], "assistant");
     assert_eq!(plain["choices"][0]["finish_reason"], "stop");
-    assert!(plain["usage"]["total_tokens"].as_u64().is_some_and(|total| total > 0), "{plain}");
+    assert!(
+        plain["usage"]["total_tokens"]
+            .as_u64()
+            .is_some_and(|total| total > 0),
+        "{plain}"
+    );
     assert_eq!(second.header("content-type"), Some("application/json"));
     assert_eq!(backend.request_count(), 1);
 }
@@ -81,15 +97,26 @@ async fn plain_answer_is_told_again_as_a_stream() {
     let first = proxy.send(&ask("hi")).await.expect_status(200).json();
     await_entries(&proxy, 1.0).await;
     let usage = json!({"stream": true, "stream_options": {"include_usage": true}});
-    for (request, counted) in [(ask_streaming("hi"), false), (chat_with("hi", &usage), true)] {
+    for (request, counted) in [
+        (ask_streaming("hi"), false),
+        (chat_with("hi", &usage), true),
+    ] {
         let second = proxy.send(&request).await.expect_status(200);
         assert_eq!(state(&second), "hit");
-        assert!(second.header("content-type").unwrap().starts_with("text/event-stream"));
-        assert_eq!(text_of(&second.body), first["choices"][0]["message"]["content"]);
+        assert!(
+            second
+                .header("content-type")
+                .unwrap()
+                .starts_with("text/event-stream")
+        );
+        assert_eq!(
+            text_of(&second.body),
+            first["choices"][0]["message"]["content"]
+        );
         assert!(ends_with_done(&second.body));
-        let usage = events(&second.body).iter().any(|event| {
-            event.contains("\"choices\":[]") && event.contains("\"total_tokens\":11")
-        });
+        let usage = events(&second.body)
+            .iter()
+            .any(|event| event.contains("\"choices\":[]") && event.contains("\"total_tokens\":11"));
         assert_eq!(usage, counted, "{:?}", events(&second.body));
     }
     assert_eq!(backend.request_count(), 1);
@@ -100,15 +127,26 @@ async fn stream_without_usage_is_told_again_with_a_count_of_ours() {
     let backend = Backend::model("b").await;
     let proxy = cached_proxy(&backend).await;
     proxy.send(&ask_streaming("hi")).await.expect_status(200);
-    assert!(backend.last_request().json()["stream_options"].is_null(), "nothing was added");
+    assert!(
+        backend.last_request().json()["stream_options"].is_null(),
+        "nothing was added"
+    );
     await_entries(&proxy, 1.0).await;
     let usage = json!({"stream": true, "stream_options": {"include_usage": true}});
-    let second = proxy.send(&chat_with("hi", &usage)).await.expect_status(200);
+    let second = proxy
+        .send(&chat_with("hi", &usage))
+        .await
+        .expect_status(200);
     assert_eq!(state(&second), "hit");
     let all = events(&second.body);
     let chunk: Value = serde_json::from_str(&all[all.len() - 2]).unwrap();
     assert_eq!(chunk["choices"], json!([]));
-    assert!(chunk["usage"]["completion_tokens"].as_u64().is_some_and(|n| n > 0), "{chunk}");
+    assert!(
+        chunk["usage"]["completion_tokens"]
+            .as_u64()
+            .is_some_and(|n| n > 0),
+        "{chunk}"
+    );
 }
 
 #[tokio::test]
@@ -127,13 +165,22 @@ async fn tool_calls_survive_both_ways() {
     assert_eq!(state(&joined), "hit");
     let call = &joined.json()["choices"][0]["message"]["tool_calls"][0];
     assert_eq!(call["function"]["arguments"], r#"{"city":"Oslo"}"#);
-    assert_eq!((&call["id"], &call["function"]["name"]), (&json!("call_1"), &json!("weather")));
-    assert!(call["index"].is_null(), "an index belongs into streams alone: {call}");
+    assert_eq!(
+        (&call["id"], &call["function"]["name"]),
+        (&json!("call_1"), &json!("weather"))
+    );
+    assert!(
+        call["index"].is_null(),
+        "an index belongs into streams alone: {call}"
+    );
 
     let split = proxy.send(&streamed("two")).await.expect_status(200);
     assert_eq!(state(&split), "hit");
     let all = events(&split.body).join("\n");
-    assert!(all.contains("weather") && all.contains("Oslo") && all.contains("tool_calls"), "{all}");
+    assert!(
+        all.contains("weather") && all.contains("Oslo") && all.contains("tool_calls"),
+        "{all}"
+    );
 }
 
 #[tokio::test]
@@ -157,7 +204,10 @@ async fn every_field_but_the_stream_ones_tells_requests_apart() {
         json!({"messages": [{"role": "user", "content": "hi "}]}),
         json!({"messages": [{"role": "user", "content": "hi"}, {"role": "user", "content": "hi"}]}),
     ] {
-        let answer = proxy.send(&chat_with("hi", &other)).await.expect_status(200);
+        let answer = proxy
+            .send(&chat_with("hi", &other))
+            .await
+            .expect_status(200);
         assert_eq!(state(&answer), "miss", "{other}");
     }
 }
@@ -166,14 +216,17 @@ async fn every_field_but_the_stream_ones_tells_requests_apart() {
 async fn order_and_spelling_of_json_do_not_matter() {
     let backend = Backend::model("b").await;
     let proxy = cached_proxy(&backend).await;
-    let one = r#"{"model":"m","temperature":1.0,"messages":[{"role":"user","content":"caf\u00e9"}]}"#;
+    let one =
+        r#"{"model":"m","temperature":1.0,"messages":[{"role":"user","content":"caf\u00e9"}]}"#;
     let two = "{ \"messages\" : [{\"content\":\"café\",\"role\":\"user\"}],\n\"temperature\":1.0,\"model\":\"m\",\"stream\":false}";
     proxy.send(&Request::chat(one)).await.expect_status(200);
     await_entries(&proxy, 1.0).await;
     assert_eq!(state(&proxy.send(&Request::chat(two)).await), "hit");
     // The order of a list is part of what was asked.
     let list = |a: &str, b: &str| {
-        Request::chat(format!(r#"{{"model":"m","stop":["{a}","{b}"],"messages":[{{"role":"user","content":"x"}}]}}"#))
+        Request::chat(format!(
+            r#"{{"model":"m","stop":["{a}","{b}"],"messages":[{{"role":"user","content":"x"}}]}}"#
+        ))
     };
     proxy.send(&list("a", "b")).await.expect_status(200);
     await_entries(&proxy, 2.0).await;
@@ -200,16 +253,34 @@ async fn tenants_do_not_share_answers_and_keys_of_one_tenant_do() {
 async fn clients_steer_the_cache_by_header() {
     let backend = Backend::model("b").await;
     let proxy = cached_proxy(&backend).await;
-    let send = async |value: &str| proxy.send(&ask("hi").header("x-sluicegate-cache", value)).await;
-    assert_eq!(send("only").await.status, 504, "RFC 9111 §5.2.1.7: only-if-cached");
+    let send = async |value: &str| {
+        proxy
+            .send(&ask("hi").header("x-sluicegate-cache", value))
+            .await
+    };
+    assert_eq!(
+        send("only").await.status,
+        504,
+        "RFC 9111 §5.2.1.7: only-if-cached"
+    );
     assert_eq!(state(&send("no-store").await), "miss");
     assert_eq!(state(&send("bypass").await), "bypass");
-    assert_eq!(proxy.metrics().await.sum("sluicegate_cache_entries", &[]), 0.0);
+    assert_eq!(
+        proxy.metrics().await.sum("sluicegate_cache_entries", &[]),
+        0.0
+    );
     assert_eq!(state(&proxy.send(&ask("hi")).await), "miss");
     await_entries(&proxy, 1.0).await;
     assert_eq!(state(&send("only").await), "hit");
     assert_ne!(state(&send("no-cache").await), "hit");
-    assert_ne!(state(&proxy.send(&ask("hi").header("cache-control", "no-cache")).await), "hit");
+    assert_ne!(
+        state(
+            &proxy
+                .send(&ask("hi").header("cache-control", "no-cache"))
+                .await
+        ),
+        "hit"
+    );
     assert_eq!(state(&proxy.send(&ask("hi")).await), "hit");
 
     let short = ask("short").header("x-sluicegate-cache", "ttl=1");
@@ -217,7 +288,11 @@ async fn clients_steer_the_cache_by_header() {
     await_entries(&proxy, 2.0).await;
     assert_eq!(state(&proxy.send(&ask("short")).await), "hit");
     eventually("the entry's second is over", async || {
-        match state(&proxy.send(&ask("short").header("x-sluicegate-cache", "only")).await) {
+        match state(
+            &proxy
+                .send(&ask("short").header("x-sluicegate-cache", "only"))
+                .await,
+        ) {
             "hit" => Err("hit"),
             _ => Ok(()),
         }
@@ -250,10 +325,17 @@ async fn errors_and_what_the_policy_excludes_are_not_stored() {
     ] {
         for _ in 0..2 {
             let answer = proxy.send(&chat_with("hi", &members)).await;
-            assert_ne!(answer.header("x-sluicegate-cache"), Some("hit"), "{members}");
+            assert_ne!(
+                answer.header("x-sluicegate-cache"),
+                Some("hit"),
+                "{members}"
+            );
         }
     }
-    assert_eq!(proxy.metrics().await.sum("sluicegate_cache_entries", &[]), 0.0);
+    assert_eq!(
+        proxy.metrics().await.sum("sluicegate_cache_entries", &[]),
+        0.0
+    );
 }
 
 #[tokio::test]
@@ -264,9 +346,15 @@ async fn embeddings_and_completions_are_cached_too() {
         (1.0, "/v1/embeddings", r#"{"model":"m","input":["a","b"]}"#),
         (2.0, "/v1/completions", r#"{"model":"m","prompt":"a"}"#),
     ] {
-        let first = proxy.send(&Request::post(path, body)).await.expect_status(200);
+        let first = proxy
+            .send(&Request::post(path, body))
+            .await
+            .expect_status(200);
         await_entries(&proxy, entries).await;
-        let second = proxy.send(&Request::post(path, body)).await.expect_status(200);
+        let second = proxy
+            .send(&Request::post(path, body))
+            .await
+            .expect_status(200);
         assert_eq!((state(&first), state(&second)), ("miss", "hit"), "{path}");
         assert_eq!(first.body, second.body);
     }

@@ -14,12 +14,22 @@ fn with_fields() -> Value {
     let mut terms: Vec<Value> = (0..40)
         .map(|n| json!({"term": format!("widget{n}"), "definition": format!("a part numbered {n} of the old press")}))
         .collect();
-    terms.insert(20, json!({"term": "chloroplast",
-        "definition": "the organelle of a plant cell where photosynthesis happens"}));
+    terms.insert(
+        20,
+        json!({"term": "chloroplast",
+        "definition": "the organelle of a plant cell where photosynthesis happens"}),
+    );
     let mut context: Vec<Value> = (0..12)
-        .map(|n| json!(format!("Passage {n}: the harbour of town {n} was enlarged for fishing boats.")))
+        .map(|n| {
+            json!(format!(
+                "Passage {n}: the harbour of town {n} was enlarged for fishing boats."
+            ))
+        })
         .collect();
-    context.insert(6, json!("Photosynthesis turns light into sugar inside of the chloroplast."));
+    context.insert(
+        6,
+        json!("Photosynthesis turns light into sugar inside of the chloroplast."),
+    );
     json!({
         "model": "m", "temperature": 1.0,
         "messages": [
@@ -39,7 +49,10 @@ fn saved(answer: &Answer) -> u64 {
 async fn extension_fields_become_one_message_of_the_most_relevant_entries() {
     let backend = Backend::model("b").await;
     let proxy = Proxy::start(&compressing(&backend)).await;
-    let answer = proxy.send(&Request::chat(with_fields().to_string())).await.expect_status(200);
+    let answer = proxy
+        .send(&Request::chat(with_fields().to_string()))
+        .await
+        .expect_status(200);
     assert!(saved(&answer) > 100, "{:?}", answer.head.headers);
     let sent = backend.last_request();
     assert!(!sent.text().contains("\"sluicegate\""), "{}", sent.text());
@@ -49,10 +62,22 @@ async fn extension_fields_become_one_message_of_the_most_relevant_entries() {
     assert_eq!(messages[1]["role"], "system");
     assert_eq!(messages[2], json!({"role": "user", "content": QUESTION}));
     let inserted = messages[1]["content"].to_string();
-    assert!(inserted.contains("chloroplast: the organelle"), "{inserted}");
-    assert!(inserted.contains("Photosynthesis turns light"), "{inserted}");
-    assert!(inserted.matches("widget").count() <= 14, "top 15 terms: {inserted}");
-    assert!(inserted.matches("Passage").count() <= 2, "top 3 chunks: {inserted}");
+    assert!(
+        inserted.contains("chloroplast: the organelle"),
+        "{inserted}"
+    );
+    assert!(
+        inserted.contains("Photosynthesis turns light"),
+        "{inserted}"
+    );
+    assert!(
+        inserted.matches("widget").count() <= 14,
+        "top 15 terms: {inserted}"
+    );
+    assert!(
+        inserted.matches("Passage").count() <= 2,
+        "top 3 chunks: {inserted}"
+    );
     let metrics = proxy.metrics().await;
     assert!(metrics.sum("sluicegate_tokens_total", &[("direction", "saved")]) > 100.0);
 }
@@ -62,7 +87,10 @@ async fn without_compression_every_entry_is_rendered() {
     let backend = Backend::model("b").await;
     let proxy = Proxy::start(&Config::one(&backend)).await;
     let body = with_fields().to_string();
-    let answer = proxy.send(&Request::chat(body.clone())).await.expect_status(200);
+    let answer = proxy
+        .send(&Request::chat(body.clone()))
+        .await
+        .expect_status(200);
     assert_eq!(saved(&answer), 0);
     let sent = backend.last_request();
     assert!(!sent.text().contains("\"sluicegate\""));
@@ -83,12 +111,19 @@ async fn old_history_goes_and_the_last_question_stays() {
     let filler = "The committee met again and spoke at length about the budget of the library. ";
     let mut messages = vec![json!({"role": "system", "content": "Be brief."})];
     for turn in 0..30 {
-        messages.push(json!({"role": "user", "content": format!("question {turn}? {}", filler.repeat(4))}));
-        messages.push(json!({"role": "assistant", "content": format!("answer {turn}. {}", filler.repeat(4))}));
+        messages.push(
+            json!({"role": "user", "content": format!("question {turn}? {}", filler.repeat(4))}),
+        );
+        messages.push(
+            json!({"role": "assistant", "content": format!("answer {turn}. {}", filler.repeat(4))}),
+        );
     }
     messages.push(json!({"role": "user", "content": QUESTION}));
     let body = json!({"model": "m", "messages": messages, "seed": 18_446_744_073_709_551_615_u64});
-    let answer = proxy.send(&Request::chat(body.to_string())).await.expect_status(200);
+    let answer = proxy
+        .send(&Request::chat(body.to_string()))
+        .await
+        .expect_status(200);
     assert!(saved(&answer) > 500, "{:?}", answer.head.headers);
     let sent = backend.last_request().json();
     let kept = sent["messages"].as_array().unwrap();
@@ -111,8 +146,10 @@ async fn tool_calls_keep_their_results_and_pictures_stay() {
     for turn in 0..15 {
         let id = format!("call_{turn}");
         messages.push(json!({"role": "user", "content": format!("look up {turn}")}));
-        messages.push(json!({"role": "assistant", "content": null, "tool_calls": [{"id": id,
-            "type": "function", "function": {"name": "look", "arguments": "{}"}}]}));
+        messages.push(
+            json!({"role": "assistant", "content": null, "tool_calls": [{"id": id,
+            "type": "function", "function": {"name": "look", "arguments": "{}"}}]}),
+        );
         messages.push(json!({"role": "tool", "tool_call_id": id, "content": "found ".repeat(80)}));
     }
     let picture = json!({"role": "user", "content": [
@@ -120,14 +157,23 @@ async fn tool_calls_keep_their_results_and_pictures_stay() {
         {"type": "text", "text": QUESTION}]});
     messages.push(picture.clone());
     let body = json!({"model": "m", "messages": messages});
-    proxy.send(&Request::chat(body.to_string())).await.expect_status(200);
+    proxy
+        .send(&Request::chat(body.to_string()))
+        .await
+        .expect_status(200);
     let sent = backend.last_request().json();
     let kept = sent["messages"].as_array().unwrap();
     assert_eq!(kept.last(), Some(&picture));
     let ids = |field: &dyn Fn(&Value) -> Value| -> Vec<String> {
-        kept.iter().map(field).filter_map(|id| id.as_str().map(str::to_owned)).collect()
+        kept.iter()
+            .map(field)
+            .filter_map(|id| id.as_str().map(str::to_owned))
+            .collect()
     };
     let called = ids(&|message| message["tool_calls"][0]["id"].clone());
     let answered = ids(&|message| message["tool_call_id"].clone());
-    assert_eq!(called, answered, "a call without its result, or the other way round");
+    assert_eq!(
+        called, answered,
+        "a call without its result, or the other way round"
+    );
 }

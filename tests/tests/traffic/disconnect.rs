@@ -23,8 +23,12 @@ enum Stand {
     NotStreaming,
 }
 
-const STANDS: [Stand; 4] =
-    [Stand::WaitingForHead, Stand::BeforeFirstToken, Stand::MidStream, Stand::NotStreaming];
+const STANDS: [Stand; 4] = [
+    Stand::WaitingForHead,
+    Stand::BeforeFirstToken,
+    Stand::MidStream,
+    Stand::NotStreaming,
+];
 
 /// A client in the middle of a request.
 enum Waiting {
@@ -97,9 +101,14 @@ async fn leaving_cancels(backend: &Backend, proxy: &Proxy, http2: bool, stand: S
     }
     let median = median(times);
     let client = if http2 { "h2" } else { "h1" };
-    eprintln!("{client} client leaves, {stand:?}: upstream closed after {median:?} (median of {ROUNDS})");
+    eprintln!(
+        "{client} client leaves, {stand:?}: upstream closed after {median:?} (median of {ROUNDS})"
+    );
     assert!(median < LIMIT, "{client} {stand:?}: {median:?}");
-    assert!(!backend.has_request().await, "a request without a client was tried again");
+    assert!(
+        !backend.has_request().await,
+        "a request without a client was tried again"
+    );
 }
 
 #[tokio::test]
@@ -140,7 +149,10 @@ async fn leaving_with_the_cache_on_stores_nothing_and_cancels() {
         leaving_cancels(&backend, &proxy, false, stand).await;
     }
     proxy.await_idle().await;
-    assert_eq!(proxy.metrics().await.sum("sluicegate_cache_entries", &[]), 0.0);
+    assert_eq!(
+        proxy.metrics().await.sum("sluicegate_cache_entries", &[]),
+        0.0
+    );
 }
 
 #[tokio::test]
@@ -149,10 +161,18 @@ async fn leaving_client_of_a_passed_through_path_cancels_its_upstream() {
     let proxy = Proxy::start(&Config::one(&backend)).await;
     for midway in [false, true] {
         let mut client = proxy.client().await;
-        client.begin(&Request::post("/v1/audio/speech", r#"{"model":"m","input":"x"}"#)).await;
+        client
+            .begin(&Request::post(
+                "/v1/audio/speech",
+                r#"{"model":"m","input":"x"}"#,
+            ))
+            .await;
         let mut exchange = backend.next_request().await;
         if midway {
-            exchange.begin(200, &[("content-type", "audio/mpeg")]).await.unwrap();
+            exchange
+                .begin(200, &[("content-type", "audio/mpeg")])
+                .await
+                .unwrap();
             exchange.write("some sound").await.unwrap();
             client.head().await;
             client.piece().await.unwrap();
@@ -176,6 +196,9 @@ async fn client_that_left_has_its_access_log_line() {
     let line = proxy.access_line("left-early").await;
     assert_eq!(line["outcome"], "aborted", "{line}");
     assert_eq!(proxy.access_lines("left-early"), 1);
-    let aborted = proxy.metrics().await.sum("sluicegate_requests_total", &[("status", "aborted")]);
+    let aborted = proxy
+        .metrics()
+        .await
+        .sum("sluicegate_requests_total", &[("status", "aborted")]);
     assert_eq!(aborted, 1.0);
 }

@@ -1,5 +1,5 @@
 //! What a client's traffic experiences: bytes, streams, connections, failures, cache and compression.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 mod cache;
 mod compress;

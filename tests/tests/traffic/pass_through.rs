@@ -23,10 +23,19 @@ async fn unknown_endpoint_streams_in_both_directions() {
     client.write_raw(b"6\r\nsecond\r\n0\r\n\r\n").await;
     assert_eq!(exchange.body_piece().await.unwrap().unwrap(), "second");
     assert!(exchange.body_piece().await.unwrap().is_none());
-    exchange.begin(206, &[("content-type", "application/x-own"), ("x-own", "1")]).await.unwrap();
+    exchange
+        .begin(
+            206,
+            &[("content-type", "application/x-own"), ("x-own", "1")],
+        )
+        .await
+        .unwrap();
     exchange.write(vec![0, 255, 1]).await.unwrap();
     let head = client.head().await;
-    assert_eq!((head.status(), head.header("content-type")), (206, Some("application/x-own")));
+    assert_eq!(
+        (head.status(), head.header("content-type")),
+        (206, Some("application/x-own"))
+    );
     assert_eq!(client.piece().await.unwrap().unwrap(), vec![0, 255, 1]);
     exchange.write("more").await.unwrap();
     assert_eq!(client.piece().await.unwrap().unwrap(), "more");
@@ -44,25 +53,41 @@ async fn methods_and_known_lengths_are_kept() {
         ("DELETE", "/v1/files/file-1"),
         ("POST", "/v1/images/generations"),
     ] {
-        let body = if method == "POST" { r#"{"model":"m","prompt":"a cat"}"# } else { "" };
+        let body = if method == "POST" {
+            r#"{"model":"m","prompt":"a cat"}"#
+        } else {
+            ""
+        };
         let mut client = proxy.client().await;
         client.begin(&Request::new(method, path, body.into())).await;
         let exchange = backend.next_request().await;
         assert_eq!(
-            (exchange.request.head.method(), exchange.request.head.target()),
+            (
+                exchange.request.head.method(),
+                exchange.request.head.target()
+            ),
             (method, path)
         );
         assert_eq!(exchange.request.text(), body);
-        exchange.respond(Reply::json(200, "{\"a\":  1.0}")).await.unwrap();
+        exchange
+            .respond(Reply::json(200, "{\"a\":  1.0}"))
+            .await
+            .unwrap();
         let head = client.head().await;
-        assert_eq!((head.status(), head.header("content-length")), (200, Some("11")));
+        assert_eq!(
+            (head.status(), head.header("content-length")),
+            (200, Some("11"))
+        );
         assert_eq!(client.rest().await.unwrap(), "{\"a\":  1.0}");
     }
 }
 
 #[tokio::test]
 async fn path_gives_the_label_where_it_says_enough() {
-    let (backend, speech) = (Backend::scripted("b").await, Backend::scripted("speech").await);
+    let (backend, speech) = (
+        Backend::scripted("b").await,
+        Backend::scripted("speech").await,
+    );
     let config = Config::new()
         .pool(Pool::new("main").backend(&backend))
         .pool(Pool::new("speech").backend(&speech))
@@ -79,7 +104,11 @@ async fn path_gives_the_label_where_it_says_enough() {
     ] {
         let mut client = proxy.client().await;
         client.begin(&Request::post(path, r#"{"model":"m"}"#)).await;
-        pool.next_request().await.respond(Reply::json(200, "{}")).await.unwrap();
+        pool.next_request()
+            .await
+            .respond(Reply::json(200, "{}"))
+            .await
+            .unwrap();
         let head = client.head().await;
         assert_eq!(head.header("x-sluicegate-label"), Some(label), "{path}");
     }
@@ -90,8 +119,9 @@ async fn upload_over_the_limit_is_stopped() {
     let backend = Start::new("b").scripted_at_head().start().await;
     let config = Config::one(&backend).set("server.max_body_bytes", 1000);
     let proxy = Proxy::start(&config).await;
-    let answer = proxy.send(&Request::post("/v1/files", "x".repeat(2000))).await;
+    let answer = proxy
+        .send(&Request::post("/v1/files", "x".repeat(2000)))
+        .await;
     assert_eq!(answer.status, 413);
     proxy.await_idle().await;
 }
-

@@ -63,7 +63,13 @@ async fn failure_after_the_role_chunk_is_still_retried() {
     assert_eq!(client.head().await.status(), 200);
     let body = client.rest().await.unwrap();
     assert_eq!(text_of(&body), "second");
-    assert_eq!(events(&body).iter().filter(|event| event.contains("\"role\"")).count(), 1);
+    assert_eq!(
+        events(&body)
+            .iter()
+            .filter(|event| event.contains("\"role\""))
+            .count(),
+        1
+    );
     assert!(ends_with_done(&body));
 }
 
@@ -79,7 +85,10 @@ async fn head_goes_at_once_where_the_route_says_so() {
     assert_eq!(client.head().await.status(), 200);
     exchange.reset();
     error_event(&client.rest().await.unwrap());
-    assert!(!backend.has_request().await, "tried again after the head had gone");
+    assert!(
+        !backend.has_request().await,
+        "tried again after the head had gone"
+    );
 }
 
 /// Sends the same question twice through the cache; the first answer is broken off by `break_off`.
@@ -94,16 +103,33 @@ async fn broken_stream_is_told_and_not_stored(break_off: impl AsyncFn(Exchange))
     assert_eq!(client.head().await.status(), 200);
     let mut body = read_until(&mut client, "begun").await;
     break_off(exchange).await;
-    body.extend(client.rest().await.expect("the error event ends the body in good order"));
+    body.extend(
+        client
+            .rest()
+            .await
+            .expect("the error event ends the body in good order"),
+    );
     let error = error_event(&body);
-    assert!(error["code"].is_string() && error["type"].is_string(), "{error}");
-    let finishes = events(&body).iter().filter(|event| event.contains("\"stop\"")).count();
-    assert!(finishes == 0 || text_of(&body) == "begun", "an end was made up: {body:?}");
+    assert!(
+        error["code"].is_string() && error["type"].is_string(),
+        "{error}"
+    );
+    let finishes = events(&body)
+        .iter()
+        .filter(|event| event.contains("\"stop\""))
+        .count();
+    assert!(
+        finishes == 0 || text_of(&body) == "begun",
+        "an end was made up: {body:?}"
+    );
 
     let mut again = proxy.client().await;
     again.begin(&ask_streaming("hi")).await;
     whole_stream(backend.next_request().await, "whole").await;
-    assert_eq!(again.head().await.header("x-sluicegate-cache"), Some("miss"));
+    assert_eq!(
+        again.head().await.header("x-sluicegate-cache"),
+        Some("miss")
+    );
     assert_eq!(text_of(&again.rest().await.unwrap()), "whole");
     proxy.await_idle().await;
 }
@@ -147,7 +173,13 @@ async fn done_is_added_after_a_finish_reason_and_a_clean_end() {
     let body = client.rest().await.unwrap();
     assert_eq!(text_of(&body), "all");
     assert!(ends_with_done(&body));
-    assert_eq!(events(&body).iter().filter(|event| *event == "[DONE]").count(), 1);
+    assert_eq!(
+        events(&body)
+            .iter()
+            .filter(|event| *event == "[DONE]")
+            .count(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -155,7 +187,9 @@ async fn unfinished_choice_makes_a_clean_end_a_failure() {
     let backend = Backend::scripted("b").await;
     let proxy = Proxy::start(&Config::one(&backend)).await;
     let mut client = proxy.client().await;
-    client.begin(&chat_with("hi", &json!({"stream": true, "n": 2}))).await;
+    client
+        .begin(&chat_with("hi", &json!({"stream": true, "n": 2})))
+        .await;
     let mut exchange = backend.next_request().await;
     exchange.begin_events().await.unwrap();
     exchange.token("a").await.unwrap();
@@ -168,7 +202,9 @@ async fn unfinished_choice_makes_a_clean_end_a_failure() {
 #[tokio::test]
 async fn plain_answer_cut_short_is_no_success() {
     let backend = Backend::scripted("b").await;
-    let config = Config::one(&backend).cached().route(Route::to("main").set("attempts", 1));
+    let config = Config::one(&backend)
+        .cached()
+        .route(Route::to("main").set("attempts", 1));
     let proxy = Proxy::start(&config).await;
     let client = proxy.client();
     let mut client = client.await;
@@ -179,21 +215,38 @@ async fn plain_answer_cut_short_is_no_success() {
         ANSWER.len()
     );
     exchange.write_raw(head.as_bytes()).await.unwrap();
-    exchange.write_raw(&ANSWER.as_bytes()[..ANSWER.len() / 2]).await.unwrap();
+    exchange
+        .write_raw(&ANSWER.as_bytes()[..ANSWER.len() / 2])
+        .await
+        .unwrap();
     exchange.reset();
     let head = client.head().await;
     let body = client.rest().await;
-    assert!(head.status() == 502 || body.is_err(), "{} {body:?}", head.status());
+    assert!(
+        head.status() == 502 || body.is_err(),
+        "{} {body:?}",
+        head.status()
+    );
     let mut again = proxy.client().await;
     again.begin(&ask("hi")).await;
-    backend.next_request().await.respond(Reply::json(200, ANSWER)).await.unwrap();
-    assert_eq!(again.head().await.header("x-sluicegate-cache"), Some("miss"));
+    backend
+        .next_request()
+        .await
+        .respond(Reply::json(200, ANSWER))
+        .await
+        .unwrap();
+    assert_eq!(
+        again.head().await.header("x-sluicegate-cache"),
+        Some("miss")
+    );
 }
 
 #[tokio::test]
 async fn silent_backend_is_a_gateway_timeout() {
     let backend = Backend::scripted("b").await;
-    let route = Route::to("main").set("timeouts.first_token", "300ms").set("attempts", 1);
+    let route = Route::to("main")
+        .set("timeouts.first_token", "300ms")
+        .set("attempts", 1);
     let proxy = Proxy::start(&Config::one(&backend).route(route)).await;
     for request in [ask("hi"), ask_streaming("hi")] {
         let mut client = proxy.client().await;
@@ -253,7 +306,10 @@ async fn tool_call_is_a_commit_and_passes_whole() {
     let proxy = Proxy::start(&Config::one(&backend)).await;
     let tools = json!({"stream": true, "tools": [
         {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]});
-    let answer = proxy.send(&chat_with("weather in Oslo?", &tools)).await.expect_status(200);
+    let answer = proxy
+        .send(&chat_with("weather in Oslo?", &tools))
+        .await
+        .expect_status(200);
     let arguments: String = events(&answer.body)
         .iter()
         .filter_map(|event| serde_json::from_str::<serde_json::Value>(event).ok())

@@ -52,7 +52,10 @@ async fn untouched_request_and_answer_pass_byte_for_byte() {
     let proxy = Proxy::start(&Config::one(&backend)).await;
     for (path, body) in [
         ("/v1/chat/completions", ODD_CHAT.to_owned()),
-        ("/v1/chat/completions?api-version=2&x=%20y", ODD_CHAT.to_owned()),
+        (
+            "/v1/chat/completions?api-version=2&x=%20y",
+            ODD_CHAT.to_owned(),
+        ),
         (
             "/v1/completions",
             ODD_CHAT.replace("\"messages\":[", "\"prompt\":\"caf\\u00e9\",\"other\":["),
@@ -67,7 +70,10 @@ async fn untouched_request_and_answer_pass_byte_for_byte() {
         let exchange = backend.next_request().await;
         assert_eq!(exchange.request.head.target(), path);
         assert_eq!(exchange.request.text(), body);
-        exchange.respond(Reply::json(200, ODD_ANSWER)).await.unwrap();
+        exchange
+            .respond(Reply::json(200, ODD_ANSWER))
+            .await
+            .unwrap();
         assert_eq!(client.head().await.status(), 200);
         assert_eq!(client.rest().await.unwrap(), ODD_ANSWER, "{path}");
     }
@@ -89,16 +95,26 @@ async fn untouched_stream_passes_byte_for_byte_however_it_is_cut() {
         }
         exchange.finish().await.unwrap();
         let head = client.head().await;
-        assert_eq!((head.status(), head.header("content-type")), (200, Some("text/event-stream")));
+        assert_eq!(
+            (head.status(), head.header("content-type")),
+            (200, Some("text/event-stream"))
+        );
         let received = client.rest().await.unwrap();
-        assert_eq!(std::str::from_utf8(&received).unwrap(), ODD_STREAM, "in pieces of {size}");
+        assert_eq!(
+            std::str::from_utf8(&received).unwrap(),
+            ODD_STREAM,
+            "in pieces of {size}"
+        );
     }
 }
 
 #[tokio::test]
 async fn mapped_model_name_is_the_only_change() {
     let backend = Backend::scripted("b").await;
-    let pool = Pool::new("main").backend(&backend).models(&["m"]).set("model_map.m", "org/m-8b");
+    let pool = Pool::new("main")
+        .backend(&backend)
+        .models(&["m"])
+        .set("model_map.m", "org/m-8b");
     let proxy = Proxy::start(&Config::new().pool(pool)).await;
     let mut client = proxy.client().await;
     client.begin(&Request::chat(ODD_CHAT)).await;
@@ -107,7 +123,10 @@ async fn mapped_model_name_is_the_only_change() {
         exchange.request.text(),
         ODD_CHAT.replace(r#""model":"m""#, r#""model":"org/m-8b""#)
     );
-    exchange.respond(Reply::json(200, ODD_ANSWER)).await.unwrap();
+    exchange
+        .respond(Reply::json(200, ODD_ANSWER))
+        .await
+        .unwrap();
     client.head().await;
     assert_eq!(client.rest().await.unwrap(), ODD_ANSWER);
 }
@@ -121,7 +140,10 @@ async fn bodies_of_all_sizes_arrive_byte_exact() {
         let body = body_of(size);
         client.begin(&Request::chat(body.clone())).await;
         let exchange = backend.next_request().await;
-        assert!(exchange.request.body == body.as_bytes(), "{size} bytes differ");
+        assert!(
+            exchange.request.body == body.as_bytes(),
+            "{size} bytes differ"
+        );
         exchange.respond(Reply::json(200, ANSWER)).await.unwrap();
         assert_eq!(client.head().await.status(), 200);
         assert_eq!(client.rest().await.unwrap(), ANSWER);
@@ -142,7 +164,10 @@ async fn bodies_of_all_sizes_arrive_byte_exact_when_the_first_backend_refuses() 
         let body = body_of(size);
         client.begin(&Request::chat(body.clone())).await;
         let exchange = backend.next_request().await;
-        assert!(exchange.request.body == body.as_bytes(), "{size} bytes differ");
+        assert!(
+            exchange.request.body == body.as_bytes(),
+            "{size} bytes differ"
+        );
         exchange.respond(Reply::json(200, ANSWER)).await.unwrap();
         assert_eq!(client.head().await.status(), 200);
         client.rest().await.unwrap();
@@ -157,7 +182,9 @@ async fn chunked_request_body_arrives_whole() {
     let request = Request::chat("").header("transfer-encoding", "chunked");
     client.begin(&request).await;
     for piece in ODD_CHAT.as_bytes().chunks(11) {
-        client.write_raw(format!("{:x}\r\n", piece.len()).as_bytes()).await;
+        client
+            .write_raw(format!("{:x}\r\n", piece.len()).as_bytes())
+            .await;
         client.write_raw(piece).await;
         client.write_raw(b"\r\n").await;
     }
@@ -177,8 +204,14 @@ async fn http2_client_gets_the_same_bytes() {
         let body = body_of(size);
         let mut sent = client.begin(&Request::chat(body.clone())).await;
         let exchange = backend.next_request().await;
-        assert!(exchange.request.body == body.as_bytes(), "{size} bytes differ");
-        exchange.respond(Reply::json(200, ODD_ANSWER)).await.unwrap();
+        assert!(
+            exchange.request.body == body.as_bytes(),
+            "{size} bytes differ"
+        );
+        exchange
+            .respond(Reply::json(200, ODD_ANSWER))
+            .await
+            .unwrap();
         assert_eq!(sent.head().await.status(), 200);
         assert_eq!(sent.piece().await.unwrap().unwrap(), ODD_ANSWER);
     }
@@ -193,7 +226,10 @@ async fn http2_upstream_gets_and_gives_the_same_bytes() {
         client.begin(&Request::chat(body.clone())).await;
         let exchange = backend.next_request().await;
         assert!(exchange.request.body == body.as_bytes());
-        exchange.respond(Reply::json(200, ODD_ANSWER)).await.unwrap();
+        exchange
+            .respond(Reply::json(200, ODD_ANSWER))
+            .await
+            .unwrap();
         assert_eq!(client.head().await.status(), 200);
         assert_eq!(client.rest().await.unwrap(), ODD_ANSWER);
     }
@@ -209,12 +245,19 @@ async fn expect_100_continue_costs_no_second() {
     let begun = Instant::now();
     client.write_raw(&request.head_bytes()).await;
     assert_eq!(client.any_head().await.status(), 100);
-    assert!(begun.elapsed() < Duration::from_millis(900), "100 took {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_millis(900),
+        "100 took {:?}",
+        begun.elapsed()
+    );
     client.write_raw(body.as_bytes()).await;
     assert_eq!(client.head().await.status(), 200);
     client.rest().await.unwrap();
     assert!(backend.last_request().body == body.as_bytes());
-    assert!(backend.last_request().head.header("expect").is_none(), "the proxy has the body");
+    assert!(
+        backend.last_request().head.header("expect").is_none(),
+        "the proxy has the body"
+    );
 }
 
 #[tokio::test]
@@ -228,21 +271,32 @@ async fn second_request_of_a_connection_is_as_fast_as_the_first() {
         let stream = json!({"stream": round % 2 == 0});
         for times in [&mut first, &mut second] {
             let begun = Instant::now();
-            client.send(&chat_with("quick", &stream)).await.expect_status(200);
+            client
+                .send(&chat_with("quick", &stream))
+                .await
+                .expect_status(200);
             times.push(begun.elapsed());
         }
     }
-    let (first, second) = (sluicegate_tests::median(first), sluicegate_tests::median(second));
+    let (first, second) = (
+        sluicegate_tests::median(first),
+        sluicegate_tests::median(second),
+    );
     eprintln!("first request {first:?}, second {second:?} (medians of 15)");
     // Nagle's algorithm against delayed acknowledgements costs 40 ms.
-    assert!(second < first + Duration::from_millis(20), "first {first:?}, second {second:?}");
+    assert!(
+        second < first + Duration::from_millis(20),
+        "first {first:?}, second {second:?}"
+    );
     assert!(first < Duration::from_millis(35), "first {first:?}");
 }
 
 #[tokio::test]
 async fn callers_secrets_stay_with_the_proxy() {
     let backend = Backend::model("b").await;
-    let pool = Pool::new("main").backend(&backend).set("api_key", "${POOL_KEY}");
+    let pool = Pool::new("main")
+        .backend(&backend)
+        .set("api_key", "${POOL_KEY}");
     let proxy =
         Proxy::start_with(&Config::new().pool(pool), &[("POOL_KEY", "the-pools-own")]).await;
     let request = ask("hi")
@@ -276,7 +330,11 @@ async fn upstream_errors_and_redirects_pass_untouched() {
         let head = client.head().await;
         assert_eq!(head.status(), status);
         assert_eq!(head.header("retry-after"), Some("7"), "{status}");
-        assert_eq!(head.header("x-ratelimit-remaining-tokens"), Some("0"), "{status}");
+        assert_eq!(
+            head.header("x-ratelimit-remaining-tokens"),
+            Some("0"),
+            "{status}"
+        );
         assert_eq!(client.rest().await.unwrap(), "{ \"error\" : 1.0 }\n");
     }
     assert!(!backend.has_request().await, "one of these was tried again");
@@ -288,7 +346,8 @@ async fn gzip_request_body_is_decoded_within_the_limit() {
     let config = Config::one(&backend).set("server.max_body_bytes", 4096);
     let proxy = Proxy::start(&config).await;
     let send = async |plain: &str| {
-        let request = Request::chat(gzip_stored(plain.as_bytes())).header("content-encoding", "gzip");
+        let request =
+            Request::chat(gzip_stored(plain.as_bytes())).header("content-encoding", "gzip");
         within("an answer", proxy.send(&request)).await
     };
     let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"n":1.0}"#;
@@ -306,7 +365,9 @@ fn gzip_stored(plain: &[u8]) -> Vec<u8> {
     member.extend_from_slice(&(!length).to_le_bytes());
     member.extend_from_slice(plain);
     let crc = plain.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1)))
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 * (crc & 1))
+        })
     });
     member.extend_from_slice(&(!crc).to_le_bytes());
     member.extend_from_slice(&u32::from(length).to_le_bytes());
