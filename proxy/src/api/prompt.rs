@@ -38,6 +38,23 @@ pub(crate) struct Prompt {
     pub(crate) text_bytes: usize,
 }
 
+impl Prompt {
+    /// All text that a model reads, in order: of messages and of tool results.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        let parts = self.messages.iter().flat_map(|message| &message.parts);
+        parts.filter_map(|part| match part {
+            Part::Text(text) => Some(text.text.as_str()),
+            Part::ToolResult(result) => Some(result.content.text.as_str()),
+            Part::Image(_)
+            | Part::Audio(_)
+            | Part::Video(_)
+            | Part::File(_)
+            | Part::ToolCall(_)
+            | Part::Other(_) => None,
+        })
+    }
+}
+
 /// One message.
 #[derive(Debug, Clone)]
 pub(crate) struct Message {

@@ -5,7 +5,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::events::Events;
 use super::store::Seat;
-use crate::config::BackendName;
+use crate::api::sse::Event;
 use crate::upstream::Exchange;
 
 /// An answer: a head, and a body in one of its forms.
@@ -31,7 +31,7 @@ pub(crate) enum Body {
 /// A live stream of events.
 pub(crate) struct Live {
     /// What came before the commit point: goes out first.
-    pub(crate) begun: Vec<Bytes>,
+    pub(crate) begun: Vec<Event>,
     pub(crate) events: Events,
     pub(crate) seat: Option<Box<Seat>>,
 }
@@ -41,8 +41,6 @@ pub(crate) struct Relayed {
     /// What has been read already.
     pub(crate) begun: Vec<Bytes>,
     pub(crate) exchange: Exchange,
-    pub(crate) backend: BackendName,
-    pub(crate) between_bytes: std::time::Duration,
 }
 
 impl Answer {

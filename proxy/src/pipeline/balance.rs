@@ -53,7 +53,7 @@ impl<'a> Candidates<'a> {
                     .or_else(|| last_pool.then(|| hop.pool.pick(&[])).flatten());
                 if let Some(picked) = picked {
                     self.made += 1;
-                    self.tried.push(picked.identity().clone());
+                    self.tried.push(picked.backend.identity().clone());
                     return Some(Candidate {
                         hop,
                         fallback: self.hop > 0,

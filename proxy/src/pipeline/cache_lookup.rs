@@ -1,11 +1,12 @@
 //! Looks for a stored answer.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use super::cache_policy::Plan;
 use super::context::RequestContext;
 use super::error::{Error, Result};
-use crate::cache::Stored;
+use crate::cache::{Memory, Stored};
 use crate::telemetry::{CacheResult, Stage};
 
 /// What the look-up gave.
@@ -20,15 +21,18 @@ pub(crate) enum Lookup {
 ///
 /// # Errors
 /// [`Error::NotCached`] when the client wants a stored answer or none.
-pub(super) fn run(cx: &mut RequestContext, plan: Option<Plan>) -> Result<Lookup> {
+pub(super) fn run(cx: &mut RequestContext, cache: &Memory, plan: Option<Plan>) -> Result<Lookup> {
     cx.enter(Stage::CacheLookup);
     let Some(plan) = plan else {
         return Ok(Lookup::Miss(None));
     };
     if plan.lookup {
-        if let Some(stored) = cx.shared.cache.get(&plan.key) {
+        let stored = cache.get(&plan.key);
+        let stored = stored.map(|stored| (stored.age(SystemTime::now()), stored));
+        let fresh = |age: Duration| plan.max_age.is_none_or(|most| age <= most);
+        if let Some((age, stored)) = stored.filter(|(age, _)| fresh(*age)) {
             cx.record.cache = CacheResult::Hit;
-            cx.record.cache_age = Some(stored.age());
+            cx.record.cache_age = Some(age);
             cx.record.upstream_model = Some(stored.model.clone());
             return Ok(Lookup::Hit(stored));
         }

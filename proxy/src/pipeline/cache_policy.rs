@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) key: Key,
     /// Whose answers are shared, as in the key; with the rest, makes the key of another model.
     pub(crate) basis: Basis,
+    /// Oldest stored answer that may serve.
+    pub(crate) max_age: Option<Duration>,
     /// The policy's note to itself.
     pub(crate) memo: String,
 }
@@ -118,6 +120,7 @@ pub(super) async fn run(
         lookup,
         store,
         only: control.only,
+        max_age: control.max_age,
         ttl: ttl(config, decision.ttl, &control),
         key: basis.key(request, target.model(&request.prompt.model)),
         basis,
@@ -140,10 +143,11 @@ fn without_policy(ttl: Duration) -> Decision {
 }
 
 fn control(cx: &RequestContext, caller: &Caller, head: &Head) -> Control {
-    let names = ["x-sluicegate-cache", "cache-control"];
-    let asked = names.iter().find(|name| head.headers.contains_key(**name));
-    let usable = asked.is_none_or(|name| granted(cx, caller.grants.cache, name));
-    cache::control::parse(&head.headers, usable)
+    let control = cache::control::parse(&head.headers, caller.grants.cache);
+    for header in &control.ignored {
+        granted(cx, false, header);
+    }
+    control
 }
 
 /// The shortest of what policy, client and operator say.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::Error;
-use crate::cache;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{Metrics, Outcome, Record, Stage, log, observe};
 
@@ -12,7 +11,6 @@ use crate::telemetry::{Metrics, Outcome, Record, Stage, log, observe};
 pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
-    pub(crate) cache: Arc<cache::Memory>,
     /// Where work goes that no client waits for: `admit`, exact token counts.
     pub(crate) control: tokio::runtime::Handle,
 }

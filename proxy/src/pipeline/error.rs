@@ -150,7 +150,7 @@ impl Error {
     /// OpenAI's JSON for this error.
     pub(crate) fn body(&self) -> Bytes {
         let Row { kind, code, .. } = self.row();
-        api::error::body(&self.to_string(), kind, self.param(), Some(code))
+        api::error::body(&self.to_string(), kind, self.param(), code)
     }
 }
 

@@ -1,10 +1,6 @@
 //! The events of a live streamed answer, framed and judged as they come.
 
-use std::time::Duration;
-
-use tokio::time::timeout;
-
-use crate::api::prompt::Prompt;
+use crate::api::request::Request;
 use crate::api::sse::{Event, Framer};
 use crate::api::stream::{Progress, Seen};
 use crate::config::BackendName;
@@ -13,14 +9,15 @@ use crate::upstream::{Exchange, UpstreamError};
 /// Largest single event; OpenAI-style servers send a few KiB, an audio delta some hundred.
 const MAX_EVENT_BYTES: usize = 16 * 1024 * 1024;
 
+/// The beginning of the text that is kept, for policies that look at it.
+const HEAD_BYTES: usize = 4 * 1024;
+
 /// A streamed answer that is still coming in.
 pub(crate) struct Events {
     exchange: Exchange,
     framer: Framer,
     pub(crate) progress: Progress,
     pub(crate) backend: BackendName,
-    /// Longest wait between two reads.
-    between_bytes: Duration,
     ended: bool,
 }
 
@@ -29,26 +26,19 @@ pub(crate) struct Events {
 pub(crate) enum EventsError {
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
-    #[error("nothing came for {0:?}")]
-    Silent(Duration),
     #[error("an event is larger than {MAX_EVENT_BYTES} bytes")]
     TooLarge,
 }
 
 impl Events {
     /// Reads on from an exchange whose head was read.
-    pub(super) fn new(
-        exchange: Exchange,
-        backend: BackendName,
-        prompt: &Prompt,
-        between_bytes: Duration,
-    ) -> Self {
+    pub(super) fn new(exchange: Exchange, request: &Request) -> Self {
         Self {
+            backend: exchange.backend().name().clone(),
             exchange,
             framer: Framer::new(MAX_EVENT_BYTES),
-            progress: Progress::new(prompt.endpoint, prompt.parameters.choices),
-            backend,
-            between_bytes,
+            progress: Progress::new(request.prompt.endpoint, request.expected_choices())
+                .keep_head(HEAD_BYTES),
             ended: false,
         }
     }
@@ -61,6 +51,20 @@ impl Events {
     /// # Errors
     /// [`EventsError`]; nothing more comes after one.
     pub(super) async fn next(&mut self) -> Result<Option<(Event, Seen)>, EventsError> {
+        self.read(false).await
+    }
+
+    /// As [`Self::next`], under the first token's deadline however many events come before it.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub(super) async fn next_before_content(
+        &mut self,
+    ) -> Result<Option<(Event, Seen)>, EventsError> {
+        self.read(true).await
+    }
+
+    async fn read(&mut self, first: bool) -> Result<Option<(Event, Seen)>, EventsError> {
         loop {
             if let Some(event) = self.buffered()? {
                 return Ok(Some(event));
@@ -68,12 +72,16 @@ impl Events {
             if self.ended {
                 return Ok(None);
             }
-            match timeout(self.between_bytes, self.exchange.chunk()).await {
-                Err(_) => return Err(EventsError::Silent(self.between_bytes)),
-                Ok(chunk) => match chunk? {
-                    Some(chunk) => self.framer.push(chunk),
-                    None => self.ended = true,
-                },
+            let chunk = match first {
+                true => {
+                    let until = self.exchange.first_token_until();
+                    self.exchange.chunk_until(until).await
+                }
+                false => self.exchange.chunk().await,
+            };
+            match chunk? {
+                Some(chunk) => self.framer.push(chunk),
+                None => self.ended = true,
             }
         }
     }

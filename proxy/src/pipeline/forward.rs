@@ -6,9 +6,8 @@
 //! the answer is ambiguous and up to the route; 4xx and 500 are answers. A streamed answer commits
 //! with its first content, so that a failure before it can still go elsewhere.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
 use http::StatusCode;
 use tokio::time::{sleep, timeout_at};
 
@@ -22,9 +21,10 @@ use super::events::{Events, EventsError};
 use super::reply::{self, Plain};
 use super::route::{Hop, Target};
 use crate::api::request::{Changes, Request};
+use crate::api::sse::Event;
 use crate::config::{BackendName, Commit, Route};
 use crate::telemetry::Stage;
-use crate::upstream::{self, AttemptError, Exchange, Outgoing, Retry};
+use crate::upstream::{self, AttemptError, Exchange, Outgoing, Retry, UpstreamError};
 
 /// Longest pause before a second try: a random part of it is waited (full jitter, "Exponential
 /// Backoff And Jitter", AWS, 2015).
@@ -82,8 +82,8 @@ pub(super) async fn run(
             sleep(BACKOFF.mul_f64(fastrand::f64())).await;
         }
         cx.record.attempts += 1;
-        cx.record.pool = Some(candidate.hop.pool.name().clone());
-        cx.record.backend = Some(candidate.picked.name().clone());
+        cx.record.pool = Some(candidate.hop.pool.config().name.clone());
+        cx.record.backend = Some(candidate.picked.backend.name().clone());
         let (model, out) = outgoing(cx, request, caller, head, route, candidate.hop);
         let fallback = candidate.fallback;
         let tried = timeout_at(deadline.into(), attempt(cx, request, route, candidate, &out)).await;
@@ -193,15 +193,15 @@ async fn attempt(
     candidate: Candidate<'_>,
     out: &Outgoing,
 ) -> std::result::Result<Answer, Failure> {
-    let backend = candidate.picked.name().clone();
-    let pool = candidate.hop.pool.name().clone();
+    let backend = candidate.picked.backend.name().clone();
+    let pool = candidate.hop.pool.config().name.clone();
     let exchange = Exchange::open(candidate.picked, out, &route.timeouts)
         .await
         .map_err(|source| {
             let retry = source.retry();
             let error = match source {
                 AttemptError::FirstByteTimeout => Error::UpstreamTimeout { backend: backend.clone() },
-                source if source.is_connect() => Error::UpstreamUnreachable {
+                source if retry == Retry::Safe => Error::UpstreamUnreachable {
                     pool,
                     backend: backend.clone(),
                     source,
@@ -220,7 +220,7 @@ async fn attempt(
     let status = exchange.status();
     let headers = exchange.headers().clone();
     if status == StatusCode::OK && reply::is_event_stream(&headers) {
-        let events = Events::new(exchange, backend, &request.prompt, route.timeouts.between_bytes);
+        let events = Events::new(exchange, request);
         let live = commit(cx, events, route).await?;
         return Ok(Answer {
             status,
@@ -228,16 +228,14 @@ async fn attempt(
             body: Body::Live(Box::new(live)),
         });
     }
-    let plain = reply::read(exchange, route.timeouts.first_token)
+    let plain = reply::read(exchange)
         .await
-        .map_err(|error| broken(error, &backend))?;
+        .map_err(|error| broken(error.into(), &backend))?;
     let body = match plain {
         Plain::Whole(body) => Body::Whole(body, None),
         Plain::Open { begun, exchange } => Body::Relayed(Box::new(Relayed {
             begun,
             exchange,
-            backend: backend.clone(),
-            between_bytes: route.timeouts.between_bytes,
         })),
     };
     let answer = Answer {
@@ -264,7 +262,7 @@ async fn commit(
     mut events: Events,
     route: &Route,
 ) -> std::result::Result<Live, Failure> {
-    let mut begun: Vec<Bytes> = Vec::new();
+    let mut begun: Vec<Event> = Vec::new();
     if route.commit == Commit::Head {
         return Ok(Live {
             begun,
@@ -272,12 +270,8 @@ async fn commit(
             seat: None,
         });
     }
-    let until = Instant::now() + route.timeouts.first_token;
     loop {
-        let next = timeout_at(until.into(), events.next())
-            .await
-            .unwrap_or(Err(EventsError::Silent(route.timeouts.first_token)));
-        match next {
+        match events.next_before_content().await {
             Err(error) => return Err(stream_failed(error, &events.backend)),
             // A clean end without content is whole when it has its terminal: an empty answer.
             Ok(None) if events.progress.is_complete_at_clean_end() => break,
@@ -302,7 +296,7 @@ async fn commit(
                 });
             }
             Ok(Some((event, seen))) => {
-                begun.push(event.raw);
+                begun.push(event);
                 if seen.content || seen.done {
                     break;
                 }
@@ -319,22 +313,19 @@ async fn commit(
 
 fn stream_failed(error: EventsError, backend: &BackendName) -> Failure {
     let backend = backend.clone();
-    match error {
-        EventsError::Upstream(source) => Failure {
-            error: Error::UpstreamBroken { backend, source },
-            retry: Retry::Ambiguous,
-            answer: None,
-        },
-        EventsError::Silent(_) => Failure {
-            error: Error::UpstreamTimeout { backend },
-            retry: Retry::Never,
-            answer: None,
-        },
-        EventsError::TooLarge => Failure {
-            error: Error::UpstreamIncomplete { backend },
-            retry: Retry::Never,
-            answer: None,
-        },
+    let (error, retry) = match error {
+        EventsError::Upstream(UpstreamError::Timeout) => {
+            (Error::UpstreamTimeout { backend }, Retry::Never)
+        }
+        EventsError::Upstream(source) => {
+            (Error::UpstreamBroken { backend, source }, Retry::Ambiguous)
+        }
+        EventsError::TooLarge => (Error::UpstreamIncomplete { backend }, Retry::Never),
+    };
+    Failure {
+        error,
+        retry,
+        answer: None,
     }
 }
 

@@ -103,7 +103,7 @@ async fn decide(
         cx, snapshot, caller, head, &request, &class, &target, wish,
     )
     .await?;
-    let plan = match cache_lookup::run(cx, plan)? {
+    let plan = match cache_lookup::run(cx, &snapshot.cache, plan)? {
         Lookup::Hit(stored) => return Ok(replay::run(&stored, &request.prompt)),
         Lookup::Miss(plan) => plan,
     };

@@ -16,7 +16,7 @@ use super::route::{self, Facts, Target};
 use super::snapshot::Snapshot;
 use crate::config::Label;
 use crate::telemetry::Stage;
-use crate::upstream::{self, AttemptError, Exchange, Outgoing, Retry};
+use crate::upstream::{self, AttemptError, Exchange, Outgoing, Retry, Wrote};
 
 /// Routes by the path and opens the exchange, body included.
 ///
@@ -46,18 +46,18 @@ pub(super) async fn run(
     let mut last = None;
     while let Some(candidate) = candidates.next() {
         cx.record.attempts += 1;
-        cx.record.pool = Some(candidate.hop.pool.name().clone());
-        let backend = candidate.picked.name().clone();
+        cx.record.pool = Some(candidate.hop.pool.config().name.clone());
+        let backend = candidate.picked.backend.name().clone();
         cx.record.backend = Some(backend.clone());
         let bearer = caller.bearer.as_deref();
         let out = Outgoing {
             method: head.method.clone(),
             path: head.path_and_query.clone(),
-            headers: upstream::headers::request(&head.headers, candidate.hop.pool.config(), bearer),
+            headers: upstream::headers::relayed(&head.headers, candidate.hop.pool.config(), bearer),
             body: bytes::Bytes::new(),
         };
-        let pool = candidate.hop.pool.name().clone();
-        let opened = open(client, head, &target, candidate.picked, &out).await;
+        let pool = candidate.hop.pool.config().name.clone();
+        let opened = open(client, head, &target, candidate.picked, out).await;
         match opened {
             Ok(exchange) => {
                 return Ok(Answer {
@@ -66,8 +66,6 @@ pub(super) async fn run(
                     body: Body::Relayed(Box::new(Relayed {
                         begun: Vec::new(),
                         exchange,
-                        backend,
-                        between_bytes: target.route.timeouts.between_bytes,
                     })),
                 });
             }
@@ -106,7 +104,7 @@ async fn open(
     head: &Head,
     target: &Target,
     picked: upstream::Picked,
-    out: &Outgoing,
+    out: Outgoing,
 ) -> std::result::Result<Exchange, Stop> {
     let timeouts = &target.route.timeouts;
     let length = content_length(&head.headers);
@@ -115,7 +113,7 @@ async fn open(
     let bodiless = length == Some(0)
         || (length.is_none() && !chunked && matches!(head.method, Method::GET | Method::HEAD));
     if bodiless {
-        let work = async { Ok(Exchange::open(picked, out, timeouts).await) };
+        let work = async { Ok(Exchange::open(picked, &out, timeouts).await) };
         return client
             .unless_gone(work)
             .await
@@ -133,11 +131,18 @@ async fn open(
         })?;
     while let Some(chunk) = client.chunk().await.map_err(Stop::Client)? {
         // The upstream may have answered already (413): its head is read below.
-        if sending.write(chunk).await.is_err() {
-            break;
+        match sending.write(chunk).await {
+            Ok(Wrote::More) => {}
+            Ok(Wrote::Stop) => break,
+            Err(source) => {
+                return Err(Stop::Upstream {
+                    source,
+                    untouched: false,
+                });
+            }
         }
     }
-    let work = async { Ok(sending.finish(timeouts).await) };
+    let work = async { Ok(sending.finish().await) };
     client
         .unless_gone(work)
         .await

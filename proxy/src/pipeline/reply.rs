@@ -1,13 +1,9 @@
 //! Reads a plain answer: whole where it is small, so that its failure can still become a status.
 
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
-use tokio::time::timeout;
 
-use super::events::EventsError;
-use crate::upstream::Exchange;
+use crate::upstream::{Exchange, UpstreamError};
 
 /// Answers up to this many bytes are read whole before the client gets their head.
 const WHOLE_BYTES: usize = 1024 * 1024;
@@ -26,15 +22,12 @@ pub(super) enum Plain {
 /// Reads until the end or [`WHOLE_BYTES`].
 ///
 /// # Errors
-/// [`EventsError`] when the exchange breaks, or is silent for longer than `silence`.
-pub(super) async fn read(mut exchange: Exchange, silence: Duration) -> Result<Plain, EventsError> {
+/// [`UpstreamError`] when the exchange breaks, or is silent for too long.
+pub(super) async fn read(mut exchange: Exchange) -> Result<Plain, UpstreamError> {
     let mut begun: Vec<Bytes> = Vec::new();
     let mut held = 0;
     loop {
-        let chunk = timeout(silence, exchange.chunk())
-            .await
-            .map_err(|_| EventsError::Silent(silence))??;
-        let Some(chunk) = chunk else {
+        let Some(chunk) = exchange.chunk().await? else {
             return Ok(Plain::Whole(join(begun, held)));
         };
         held += chunk.len();

@@ -80,12 +80,12 @@ pub(super) fn run(
         None => chain.push(hop(find(snapshot, &route.pool)?, asked, route)),
     }
     for name in &route.fallback {
-        if chain.iter().all(|hop| hop.pool.name() != name) {
+        if chain.iter().all(|hop| hop.pool.config().name != *name) {
             chain.push(hop(find(snapshot, name)?, asked, route));
         }
     }
     cx.record.route = Some(route.name.clone());
-    cx.record.pool = chain.first().map(|hop| hop.pool.name().clone());
+    cx.record.pool = chain.first().map(|hop| hop.pool.config().name.clone());
     Ok(Target {
         route: Arc::clone(route),
         chain,

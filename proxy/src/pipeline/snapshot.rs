@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::cache::Memory;
 use crate::config::{Config, Label};
 use crate::plugin::Plugin;
 use crate::upstream::{Pool, Pools};
@@ -13,6 +14,8 @@ pub(crate) struct Snapshot {
     pub(crate) generation: u64,
     pub(crate) config: Arc<Config>,
     pub(crate) pools: Pools,
+    /// Kept from snapshot to snapshot while its limits stay.
+    pub(crate) cache: Arc<Memory>,
     pub(crate) classifiers: Vec<Arc<Plugin>>,
     pub(crate) compressors: Vec<Arc<Plugin>>,
     pub(crate) cache_policy: Option<Arc<Plugin>>,
@@ -28,6 +31,7 @@ impl Snapshot {
         generation: u64,
         config: Arc<Config>,
         pools: Pools,
+        cache: Arc<Memory>,
         classifiers: Vec<Arc<Plugin>>,
         compressors: Vec<Arc<Plugin>>,
         cache_policy: Option<Arc<Plugin>>,
@@ -49,6 +53,7 @@ impl Snapshot {
             generation,
             config,
             pools,
+            cache,
             classifiers,
             compressors,
             cache_policy,

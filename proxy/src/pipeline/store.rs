@@ -1,42 +1,53 @@
 //! Keeps a whole answer for the next equal request.
 //!
-//! Invariants: only what ended completely is stored; nothing waits for it: the policy's `admit` and
-//! the insertion happen after the client has its last byte.
+//! Invariants: only what ended completely is stored; nothing waits for it: the policy's `admit`,
+//! our own token count and the insertion happen after the client has its last byte.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::StatusCode;
 
 use super::answer::{Answer, Body};
 use super::cache_policy::Plan;
-use super::context::{RequestContext, Shared};
+use super::context::RequestContext;
 use super::forward::Reply;
 use super::reply;
 use super::snapshot::Snapshot;
-use crate::api::plain;
 use crate::api::prompt::Endpoint;
 use crate::api::request::Request;
+use crate::api::sse::Event;
 use crate::api::stream::Progress;
-use crate::api::tokens;
-use crate::cache::{Key, Recorder, Usage};
-use crate::plugin::{self, AnswerFacts, Plugin};
+use crate::api::{self, Usage, plain, tokens};
+use crate::cache::{self, Key, Memory, Recorder, Stored, replay};
+use crate::plugin::{self, AnswerFacts, Finish, Plugin};
 
 /// A place in the cache that an answer takes when it turns out whole.
 pub(crate) struct Seat {
-    shared: Arc<Shared>,
+    cache: Arc<Memory>,
     policy: Option<Arc<Plugin>>,
+    control: tokio::runtime::Handle,
     key: Key,
-    ttl: std::time::Duration,
+    ttl: Duration,
     memo: String,
+    request_id: String,
     endpoint: Endpoint,
     model: String,
     fallback: bool,
     begun: Instant,
+    content_type: String,
     recorder: Recorder,
     /// For our own count of a stream that came without one.
     prompt_tokens: u32,
+}
+
+/// What an answer says of itself.
+struct Facts {
+    finish: api::Finish,
+    text_bytes: usize,
+    head: String,
+    usage: Option<Usage>,
 }
 
 /// Gives the answer its place in the cache, where the plan wants it stored.
@@ -58,118 +69,161 @@ pub(super) fn run(
     if answer.status != StatusCode::OK {
         return answer;
     }
-    // Another model's answer belongs to that model.
-    let key = if fallback {
-        plan.basis.key(asked, &model)
-    } else {
-        plan.key
+    let endpoint = request.prompt.endpoint;
+    let most = snapshot.config.cache.max_entry_bytes;
+    let recorder = match &answer.body {
+        Body::Live(_) => Recorder::stream(endpoint, most),
+        Body::Whole(..) if reply::is_json(&answer.headers) => Recorder::plain(endpoint, most),
+        Body::Whole(..) | Body::Replay(_) | Body::Relayed(_) => return answer,
     };
-    let seat = Box::new(Seat {
-        shared: Arc::clone(&cx.shared),
+    let content_type = answer.headers.get(http::header::CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let mut seat = Box::new(Seat {
+        cache: Arc::clone(&snapshot.cache),
         policy: snapshot.cache_policy.clone(),
-        key,
+        control: cx.shared.control.clone(),
+        // Another model's answer belongs to that model.
+        key: match fallback {
+            true => plan.basis.key(asked, &model),
+            false => plan.key,
+        },
         ttl: plan.ttl,
         memo: plan.memo,
-        endpoint: request.prompt.endpoint,
+        request_id: cx.record.request_id.clone(),
+        endpoint,
         model,
         fallback,
         begun: cx.started,
-        recorder: Recorder::new(snapshot.config.cache.max_entry_bytes),
+        content_type: content_type.unwrap_or_default().to_owned(),
+        recorder,
         prompt_tokens: request.prompt.prompt_tokens,
     });
     match &mut answer.body {
         Body::Live(live) => {
-            let mut seat = seat;
             for event in &live.begun {
                 seat.event(event);
             }
             live.seat = Some(seat);
         }
-        Body::Whole(_, place) if reply::is_json(&answer.headers) => *place = Some(seat),
-        Body::Whole(..) | Body::Replay(_) | Body::Relayed(_) => {}
+        Body::Whole(_, place) => *place = Some(seat),
+        Body::Replay(_) | Body::Relayed(_) => {}
     }
     answer
 }
 
 impl Seat {
     /// Takes in one event of a stream.
-    pub(crate) fn event(&mut self, raw: &Bytes) {
-        self.recorder.event(raw);
+    pub(crate) fn event(&mut self, event: &Event) {
+        self.recorder.event(event);
     }
 
-    /// Stores a stream that ended completely.
-    pub(crate) fn commit_stream(self, progress: Progress) {
-        let facts = AnswerFacts {
-            model: self.model.clone(),
-            fallback: self.fallback,
+    /// Stores a stream that ended completely. One whose events cannot be read is not stored: it has
+    /// no plain form.
+    pub(crate) fn commit_stream(self, progress: &Progress) {
+        if !progress.is_well_formed() {
+            return;
+        }
+        let head_bytes = self.head_bytes();
+        self.commit(Facts {
             finish: progress.finish(),
-            text_bytes: progress.text_bytes(),
-            head: String::new(),
+            text_bytes: progress.text_bytes,
+            head: progress.head(head_bytes).to_owned(),
             usage: progress.usage(),
-            duration: self.begun.elapsed(),
-            memo: self.memo.clone(),
-        };
-        self.commit(facts, move |model, prompt_tokens| {
-            // Our own count, for a client that wants a usage chunk on replay.
-            progress.usage().unwrap_or_else(|| Usage {
-                prompt_tokens,
-                completion_tokens: tokens::exact(model, progress.text()),
-            })
         });
     }
 
-    /// Stores a plain answer, when it parses.
+    /// Stores a plain answer, when it parses and is one.
     pub(crate) fn commit_whole(mut self, body: &Bytes) {
-        let Ok(answer) = plain::inspect(self.endpoint, body) else {
+        let Ok(facts) = plain::inspect(self.endpoint, body) else {
             return;
         };
-        self.recorder.body(body);
-        let facts = AnswerFacts {
-            model: self.model.clone(),
-            fallback: self.fallback,
-            finish: answer.finish,
-            text_bytes: answer.text_bytes,
-            head: String::new(),
-            usage: answer.usage,
-            duration: self.begun.elapsed(),
-            memo: self.memo.clone(),
-        };
-        let usage = answer.usage;
-        self.commit(facts, move |_, prompt_tokens| {
-            usage.unwrap_or(Usage {
-                prompt_tokens,
-                completion_tokens: 0,
-            })
+        if !facts.is_answer {
+            return;
+        }
+        self.recorder.chunk(body);
+        let head_bytes = self.head_bytes();
+        self.commit(Facts {
+            finish: facts.finish,
+            text_bytes: facts.text_bytes,
+            head: facts.head(head_bytes).to_owned(),
+            usage: facts.usage,
         });
+    }
+
+    /// What the policy's slot lets it see of the text.
+    fn head_bytes(&self) -> usize {
+        let policy = self.policy.as_ref();
+        policy.map_or(0, |policy| policy.slot().answer_bytes as usize)
     }
 
     /// Asks the policy and inserts, off the path.
-    fn commit(
-        self,
-        mut facts: AnswerFacts,
-        usage: impl FnOnce(&str, u32) -> Usage + Send + 'static,
-    ) {
-        let control = self.shared.control.clone();
+    fn commit(self, facts: Facts) {
+        if self.recorder.is_over() {
+            return;
+        }
+        let control = self.control.clone();
         control.spawn(async move {
             if let Some(policy) = &self.policy {
-                let bytes = policy.slot().answer_bytes as usize;
-                facts.head = self.recorder.head(bytes);
-                if plugin::admit(policy, &facts).await != Some(true) {
+                let answer = self.answer_facts(&facts);
+                if plugin::admit(policy, &answer).await != Some(true) {
                     return;
                 }
             }
             let prompt_tokens = self.prompt_tokens;
-            let model = self.model.clone();
-            let counted =
-                tokio::task::spawn_blocking(move || usage(&model, prompt_tokens)).await;
-            let Ok(usage) = counted else { return };
-            if let Some(stored) = self.recorder.finish(self.endpoint, self.model, usage) {
-                self.shared.cache.put(self.key, stored, self.ttl);
-                let cache = &self.shared.cache;
-                let metrics = &self.shared.metrics;
-                metrics.cache_entries.set(i64::try_from(cache.len()).unwrap_or(i64::MAX));
-                metrics.cache_bytes.set(i64::try_from(cache.bytes()).unwrap_or(i64::MAX));
+            let answer = cache::Answer {
+                model: self.model,
+                content_type: self.content_type,
+                usage: facts.usage,
+                created: SystemTime::now(),
+            };
+            let Some(stored) = self.recorder.finish(true, answer) else {
+                return;
+            };
+            // A tokenizer takes milliseconds: not on a thread that others wait for.
+            let counted = tokio::task::spawn_blocking(move || with_usage(stored, prompt_tokens));
+            if let Ok(stored) = counted.await {
+                self.cache.put(self.key, stored, self.ttl);
             }
         });
+    }
+
+    fn answer_facts(&self, facts: &Facts) -> AnswerFacts {
+        AnswerFacts {
+            request_id: self.request_id.clone(),
+            model: self.model.clone(),
+            fallback: self.fallback,
+            finish: finish(facts.finish),
+            text_bytes: u32::try_from(facts.text_bytes).unwrap_or(u32::MAX),
+            head: facts.head.clone(),
+            prompt_tokens: facts.usage.map_or(0, |usage| usage.prompt),
+            completion_tokens: facts.usage.map_or(0, |usage| usage.completion),
+            duration: self.begun.elapsed(),
+            memo: self.memo.clone(),
+        }
+    }
+}
+
+/// An answer without the upstream's count gets ours, for a client that wants one on replay.
+fn with_usage(stored: Stored, prompt_tokens: u32) -> Stored {
+    if stored.usage.is_some() || stored.endpoint == Endpoint::Embeddings {
+        return stored;
+    }
+    let completion = tokens::exact(&stored.model, &replay::text(&stored));
+    Stored {
+        usage: Some(Usage {
+            prompt: prompt_tokens,
+            completion,
+        }),
+        ..stored
+    }
+}
+
+fn finish(finish: api::Finish) -> Finish {
+    match finish {
+        api::Finish::Stop => Finish::Stop,
+        api::Finish::ToolCalls => Finish::ToolCalls,
+        api::Finish::Length => Finish::Length,
+        api::Finish::Refusal => Finish::Refusal,
+        api::Finish::Other => Finish::Other,
     }
 }

@@ -127,7 +127,7 @@ async fn refuse_unreadable(session: &mut ServerSession) {
         "the request's head is malformed",
         "invalid_request_error",
         None,
-        Some("malformed_request"),
+        "malformed_request",
     );
     // The client may be gone; there is nobody else to tell.
     let _ = session.respond_error_with_body(400, body).await;

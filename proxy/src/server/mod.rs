@@ -23,7 +23,6 @@ use self::reload::Builder;
 use self::views::Process;
 use self::workers::Worker;
 use crate::admin::{self, Gate, Scope};
-use crate::cache;
 use crate::config::{Config, Overrides};
 use crate::pipeline::Shared;
 use crate::plugin::Host;
@@ -120,7 +119,6 @@ impl Server {
         let shared = Arc::new(Shared {
             metrics,
             access_log,
-            cache: Arc::new(cache::Memory::new(&config.cache)),
             control: control.handle().clone(),
         });
         shared.metrics.config_generation.set(1);

@@ -13,6 +13,7 @@ use futures::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
 use super::live::Live;
+use crate::cache::Memory;
 use crate::config::watch::Watcher;
 use crate::config::{self, Config, Loaded, Locator, Overrides, Problems, Slot, SlotName};
 use crate::pipeline::Snapshot;
@@ -153,7 +154,7 @@ impl Builder {
             *running.config != *config || !same_plugins(running, &plugins)
         });
         let generation = running.map_or(1, |running| running.generation + 1);
-        let snapshot = self.assemble(generation, &config, plugins);
+        let snapshot = self.assemble(generation, &config, plugins, running);
         Ok(Candidate {
             snapshot,
             loaded,
@@ -162,7 +163,10 @@ impl Builder {
         })
     }
 
-    fn assemble(&self, generation: u64, config: &Arc<Config>, plugins: Vec<Arc<Plugin>>) -> Snapshot {
+    fn assemble(&self, generation: u64, config: &Arc<Config>, plugins: Vec<Arc<Plugin>>, running: Option<&Snapshot>) -> Snapshot {
+        let cache = running
+            .filter(|running| same_limits(&running.config.cache, &config.cache))
+            .map_or_else(|| Arc::new(Memory::new(&config.cache)), |running| Arc::clone(&running.cache));
         let pools = self.registry.pools(config);
         let mut plugins = plugins.into_iter();
         let classifiers = plugins.by_ref().take(config.pipeline.classify.len()).collect();
@@ -172,6 +176,7 @@ impl Builder {
             generation,
             Arc::clone(config),
             pools,
+            cache,
             classifiers,
             compressors,
             cache_policy,
@@ -203,6 +208,11 @@ fn same_plugins(running: &Snapshot, plugins: &[Arc<Plugin>]) -> bool {
         && running_plugins(running)
             .zip(plugins)
             .all(|(old, new)| Arc::ptr_eq(old, new))
+}
+
+/// Other limits need another cache; everything else is read per request.
+fn same_limits(old: &config::Cache, new: &config::Cache) -> bool {
+    (old.max_entries, old.max_bytes) == (new.max_entries, new.max_bytes)
 }
 
 /// A plugin's refusal, with the line of the operator's file where its own table is at fault.
@@ -323,7 +333,6 @@ impl Reloader {
         let generation = snapshot.generation;
         self.builder.registry.supervise(&snapshot.pools);
         let shared = self.live.shared();
-        shared.cache.resize(&snapshot.config.cache);
         shared
             .metrics
             .config_generation

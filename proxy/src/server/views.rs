@@ -54,9 +54,7 @@ impl Views for Process {
     }
 
     fn clear_cache(&self) -> u64 {
-        let cleared = self.live.shared().cache.clear();
-        self.live.shared().observe_cache();
-        cleared
+        self.live.snapshot().cache.clear()
     }
 
     fn ready(&self) -> Readiness {
@@ -65,7 +63,10 @@ impl Views for Process {
 
     fn metrics_text(&self) -> String {
         let shared = self.live.shared();
-        shared.observe_cache();
+        let cache = &self.live.snapshot().cache;
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        shared.metrics.cache_entries.set(gauge(cache.len()));
+        shared.metrics.cache_bytes.set(gauge(cache.bytes()));
         shared.metrics.text().unwrap_or_else(|error| {
             tracing::error!("metrics cannot be written: {error}");
             String::new()

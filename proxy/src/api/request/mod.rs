@@ -35,7 +35,8 @@ pub(crate) use render::Changes;
 pub(crate) struct Request {
     /// As the client sent it, or as [`Request::apply`] left it.
     pub(crate) body: Bytes,
-    pub(crate) prompt: Prompt,
+    /// Shared: a plugin call may go to another thread.
+    pub(crate) prompt: Arc<Prompt>,
     places: Places,
 }
 
