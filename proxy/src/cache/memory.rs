@@ -74,6 +74,11 @@ impl Memory {
             stored: Arc::new(stored),
             ttl,
         };
+        if entry.bytes() > self.max_bytes {
+            // What was there is older than what cannot be kept.
+            self.entries.invalidate(&key);
+            return;
+        }
         self.bytes.fetch_add(entry.bytes(), Ordering::Relaxed);
         self.entries.insert(key, entry);
     }
