@@ -23,8 +23,8 @@ pub(crate) struct Memory {
     entries: Cache<Key, Entry>,
     /// Bytes of the answers, as far as moka has done its housekeeping.
     bytes: Arc<AtomicU64>,
-    /// There is no room for anything.
-    is_off: bool,
+    /// An entry of more bytes has no room.
+    max_bytes: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -38,12 +38,9 @@ impl Memory {
     pub(crate) fn new(config: &config::Cache) -> Self {
         // Weights are 32 bits: above 2 GiB they are counted in more than one byte.
         let unit = (config.max_bytes >> 31) + 1;
-        let capacity = if config.max_entries == 0 {
-            0
-        } else {
-            config.max_bytes / unit
-        };
-        let share = capacity.div_ceil(config.max_entries.max(1));
+        let most = config.max_bytes / unit;
+        let share = (most / config.max_entries.max(1)).max(1);
+        let capacity = share.saturating_mul(config.max_entries).min(most);
         let bytes = Arc::new(AtomicU64::new(0));
         let freed = Arc::clone(&bytes);
         let entries = Cache::builder()
@@ -58,7 +55,11 @@ impl Memory {
                 freed.fetch_sub(entry.bytes(), Ordering::Relaxed);
             })
             .build();
-        Self { entries, bytes, is_off: capacity == 0 }
+        Self {
+            entries,
+            bytes,
+            max_bytes: capacity * unit,
+        }
     }
 
     /// The answer under a key, unless its time is over.
@@ -73,6 +74,11 @@ impl Memory {
             stored: Arc::new(stored),
             ttl,
         };
+        if entry.bytes() > self.max_bytes {
+            // What was there is older than what cannot be kept.
+            self.entries.invalidate(&key);
+            return;
+        }
         self.bytes.fetch_add(entry.bytes(), Ordering::Relaxed);
         self.entries.insert(key, entry);
     }
@@ -169,6 +175,16 @@ mod tests {
         assert_eq!(memory.len(), 10);
         assert!(memory.get(&key(99)).is_some());
         assert!(memory.get(&key(0)).is_none());
+    }
+
+    #[test]
+    fn an_entry_without_room_takes_the_older_one_along() {
+        let memory = memory(10, 1_000);
+        memory.put(key(1), stored(10), HOUR);
+        assert!(memory.get(&key(1)).is_some());
+        memory.put(key(1), stored(5_000), HOUR);
+        assert!(memory.get(&key(1)).is_none());
+        assert_eq!((memory.len(), memory.bytes()), (0, 0));
     }
 
     #[test]
