@@ -7,6 +7,10 @@ use super::error::{Error, Result};
 use super::snapshot::Snapshot;
 use crate::api;
 
+/// The API wants a time of creation; pools have none. Fixed, so that equal configs answer alike:
+/// 2024-01-01T00:00:00Z in seconds since 1970.
+const CREATED: u64 = 1_704_067_200;
+
 /// All models that the pools name, or one of them; `auto` stands first.
 ///
 /// # Errors
@@ -21,14 +25,14 @@ pub(super) fn run(snapshot: &Snapshot, path: &str) -> Result<Answer> {
         }
     }
     let body = match path.strip_prefix("/v1/models/") {
-        None => api::models::list(names.into_iter()),
+        None => api::models::list(names.into_iter(), CREATED),
         Some(wanted) => {
             let found = names.into_iter().find(|(name, _)| name == wanted);
             let (name, owner) = found.ok_or_else(|| Error::NotFound {
                 method: "GET".to_owned(),
                 path: path.to_owned(),
             })?;
-            api::models::one(&name, &owner)
+            api::models::one(&name, &owner, CREATED)
         }
     };
     Ok(Answer::json(StatusCode::OK, body))

@@ -14,6 +14,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 
 use super::live::Live;
+use crate::admin::Readiness;
 use crate::api;
 use crate::pipeline::{self, Client, Head, RequestContext};
 
@@ -93,8 +94,14 @@ impl DataPlane {
     fn probe(&self, head: &Head) -> Option<(StatusCode, &'static [u8])> {
         match head.path.as_str() {
             "/livez" => Some((StatusCode::OK, b"ok")),
-            "/readyz" | "/health" if self.live.is_ready() => Some((StatusCode::OK, b"ok")),
-            "/readyz" | "/health" => Some((StatusCode::SERVICE_UNAVAILABLE, b"starting")),
+            "/readyz" | "/health" => {
+                let readiness = self.live.readiness();
+                let status = match readiness {
+                    Readiness::Ready => StatusCode::OK,
+                    Readiness::Starting | Readiness::Draining => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                Some((status, readiness.as_str().as_bytes()))
+            }
             _ => None,
         }
     }

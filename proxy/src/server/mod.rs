@@ -48,8 +48,6 @@ pub(crate) enum StartError {
     Tls { path: PathBuf },
     #[error("cannot start a worker")]
     Worker { source: std::io::Error },
-    #[error("cannot watch the config for changes")]
-    Watch(#[source] crate::config::watch::WatchError),
     #[error("the plugin host cannot start")]
     Plugins(#[source] crate::plugin::HostError),
     #[error(transparent)]
@@ -123,10 +121,9 @@ impl Server {
         });
         shared.metrics.config_generation.set(1);
         let pools = first.snapshot.pools.clone();
-        registry.supervise(&pools);
+        registry.supervise(&pools, &config);
         let live = Arc::new(Live::new(first.snapshot, shared));
-        let reload = reload::start(builder, Arc::clone(&live), &first.loaded, control.handle())
-            .map_err(StartError::Watch)?;
+        let reload = reload::start(builder, Arc::clone(&live), &first.loaded, control.handle());
         let (shutdown, _) = watch::channel(false);
         let mut server = Self {
             live,
@@ -196,7 +193,7 @@ impl Server {
                 let (registry, pools) = (Arc::clone(registry), pools.clone());
                 worker
                     .handle()
-                    .spawn(async move { registry.preconnect_here(&pools, PRECONNECT).await })
+                    .spawn(async move { registry.preconnect(&pools, PRECONNECT).await })
             })
             .collect();
         let live = Arc::clone(&self.live);

@@ -199,7 +199,7 @@ fn running_plugins(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Plugin>> {
 /// The plugin that runs in an equal slot.
 fn find(running: &Snapshot, slot: &Slot) -> Option<Arc<Plugin>> {
     running_plugins(running)
-        .find(|plugin| plugin.slot() == slot)
+        .find(|plugin| **plugin.slot() == *slot)
         .cloned()
 }
 
@@ -238,16 +238,13 @@ fn refused_config(problems: &Problems) -> Refused {
 }
 
 /// Starts the task that reloads on file changes and on orders, until all handles are gone.
-///
-/// # Errors
-/// When the operating system gives no file watch.
 pub(super) fn start(
     builder: Builder,
     live: Arc<Live>,
     loaded: &Loaded,
     control: &tokio::runtime::Handle,
-) -> Result<Handle, config::watch::WatchError> {
-    let (watcher, changes) = Watcher::new(loaded.watched.clone(), DEBOUNCE, POLL)?;
+) -> Handle {
+    let (watcher, changes) = Watcher::new(loaded.watched.clone(), DEBOUNCE, POLL);
     let (orders, inbox) = mpsc::channel(QUEUE);
     let status = Arc::new(Mutex::new(Status {
         config: loaded.redacted.clone(),
@@ -260,7 +257,7 @@ pub(super) fn start(
         status: Arc::clone(&status),
     };
     control.spawn(reloader.run(inbox, changes));
-    Ok(Handle { orders, status })
+    Handle { orders, status }
 }
 
 struct Reloader {
@@ -331,7 +328,7 @@ impl Reloader {
             return running.generation;
         }
         let generation = snapshot.generation;
-        self.builder.registry.supervise(&snapshot.pools);
+        self.builder.registry.supervise(&snapshot.pools, &snapshot.config);
         let shared = self.live.shared();
         shared
             .metrics

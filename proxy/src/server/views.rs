@@ -33,7 +33,7 @@ impl Views for Process {
     }
 
     fn pools(&self) -> Value {
-        json!(self.registry.status(&self.live.snapshot().pools))
+        json!(self.registry.status())
     }
 
     fn config(&self) -> ConfigView {

@@ -11,7 +11,6 @@ use pingora::apps::ServerApp;
 use pingora::listeners::tls::TlsSettings;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::server::{Fds, ListenFds, ShutdownWatch};
-use pingora::services::ServiceWithDependents as _;
 use pingora::services::listening::Service;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
@@ -93,8 +92,7 @@ where
         .name(name)
         .spawn(move || {
             runtime.block_on(async move {
-                use pingora::services::Service as _;
-                service.start_service(Some(fds), shutdown, 1).await;
+                pingora::services::Service::start_service(&mut service, Some(fds), shutdown, 1).await;
                 // Requests in flight go on until the server says so.
                 let _ = released.await;
             });

@@ -22,6 +22,7 @@ mod render;
 mod tests;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 

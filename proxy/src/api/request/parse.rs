@@ -1,5 +1,6 @@
 //! From a body's bytes to a [`Request`].
 
+use std::sync::Arc;
 use std::borrow::Cow;
 
 use bytes::Bytes;
@@ -89,7 +90,7 @@ pub(crate) fn parse(endpoint: Endpoint, body: Bytes) -> Result<Request, RequestE
         prompts,
     };
     Ok(Request {
-        prompt,
+        prompt: Arc::new(prompt),
         places,
         body,
     })
