@@ -63,14 +63,21 @@ struct Known {
 
 impl std::fmt::Debug for Peers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Peers").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("Peers")
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Display for BackendIdentity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let scheme = if self.tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", authority(&self.host, Some(self.port)), self.base_path)
+        write!(
+            f,
+            "{scheme}://{}{}",
+            authority(&self.host, Some(self.port)),
+            self.base_path
+        )
     }
 }
 
@@ -88,12 +95,21 @@ impl Peers {
             Some(file) => read_trust(file),
             None => Trust::System,
         };
-        let mut known = Known { trust, peers: Arc::new([]), looked_up: None };
+        let mut known = Known {
+            trust,
+            peers: Arc::new([]),
+            looked_up: None,
+        };
         if let Ok(literal) = identity.host.parse::<IpAddr>() {
             let address = SocketAddr::new(literal, identity.port);
             known.peers = peers(&identity, &known.trust, &[address]);
         }
-        Self { identity, control, known: Mutex::new(known), is_refreshing: AtomicBool::new(false) }
+        Self {
+            identity,
+            control,
+            known: Mutex::new(known),
+            is_refreshing: AtomicBool::new(false),
+        }
     }
 
     /// Whether the connectors with the system's roots are needed.
@@ -109,7 +125,10 @@ impl Peers {
                 return Err(Unreachable::Trust(why.to_string()));
             }
             let age = known.looked_up.map(|at| at.elapsed());
-            (Arc::clone(&known.peers), age.is_some_and(|age| age > STALE_AFTER))
+            (
+                Arc::clone(&known.peers),
+                age.is_some_and(|age| age > STALE_AFTER),
+            )
         };
         if peers.is_empty() {
             return self.look_up().await.map_err(Unreachable::Name);
@@ -152,8 +171,11 @@ impl Peers {
             }
             (Trust::File(old), Trust::File(new)) if same(old, new) => {}
             (Trust::System | Trust::File(_) | Trust::Unreadable(_), _) => {
-                let addresses: Vec<_> =
-                    known.peers.iter().filter_map(|peer| peer._address.as_inet().copied()).collect();
+                let addresses: Vec<_> = known
+                    .peers
+                    .iter()
+                    .filter_map(|peer| peer._address.as_inet().copied())
+                    .collect();
                 known.peers = peers(&self.identity, &trust, &addresses);
                 known.trust = trust;
             }
@@ -190,8 +212,11 @@ pub(super) fn authority(host: &str, port: Option<u16>) -> String {
 /// The value of `host`: the name that TLS checks, else the host; the port where it is not the
 /// scheme's own.
 pub(super) fn host_header(identity: &BackendIdentity) -> String {
-    let (host, default) =
-        if identity.tls { (&identity.server_name, 443) } else { (&identity.host, 80) };
+    let (host, default) = if identity.tls {
+        (&identity.server_name, 443)
+    } else {
+        (&identity.host, 80)
+    };
     authority(host, (identity.port != default).then_some(identity.port))
 }
 
@@ -262,7 +287,10 @@ fn read_certificates(file: &Path) -> Result<Vec<WrappedX509>, String> {
 
 fn same(one: &[WrappedX509], other: &[WrappedX509]) -> bool {
     one.len() == other.len()
-        && one.iter().zip(other).all(|(a, b)| a.borrow_raw_cert() == b.borrow_raw_cert())
+        && one
+            .iter()
+            .zip(other)
+            .all(|(a, b)| a.borrow_raw_cert() == b.borrow_raw_cert())
 }
 
 #[cfg(test)]
@@ -289,7 +317,11 @@ mod tests {
             tokio::runtime::Handle::current(),
         ));
         let first = peers.get().await.ok().unwrap();
-        assert!(first.iter().all(|peer| peer._address.as_inet().unwrap().ip().is_loopback()));
+        assert!(
+            first
+                .iter()
+                .all(|peer| peer._address.as_inet().unwrap().ip().is_loopback())
+        );
         let second = peers.get().await.ok().unwrap();
         assert!(Arc::ptr_eq(&first, &second));
     }
@@ -300,6 +332,8 @@ mod tests {
         backend.tls = true;
         backend.ca_file = Some("/nowhere/ca.pem".into());
         let peers = Arc::new(Peers::new(backend, tokio::runtime::Handle::current()));
-        assert!(matches!(peers.get().await, Err(Unreachable::Trust(why)) if why.contains("/nowhere/ca.pem")));
+        assert!(
+            matches!(peers.get().await, Err(Unreachable::Trust(why)) if why.contains("/nowhere/ca.pem"))
+        );
     }
 }

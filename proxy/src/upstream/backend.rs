@@ -105,9 +105,14 @@ impl State {
 
     /// Counts a failed exchange.
     pub(super) fn record_failure(&self, now: Instant) {
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let failures = self
+            .failures
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1);
         if failures >= EJECT_AFTER {
-            let was = self.ejected_until.swap(millis(now + EJECT_FOR), Ordering::Relaxed);
+            let was = self
+                .ejected_until
+                .swap(millis(now + EJECT_FOR), Ordering::Relaxed);
             if was == 0 {
                 tracing::warn!(backend = %self.identity, failures, "backend ejected");
             }
@@ -130,9 +135,15 @@ impl State {
     /// Adds the time from sending a request to the head of its answer to the average: an eighth of
     /// the new and seven of the old, as TCP smooths its round-trip time (RFC 6298).
     pub(super) fn record_latency(&self, took: Duration) {
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX / 8).max(1);
+        let took = u64::try_from(took.as_micros())
+            .unwrap_or(u64::MAX / 8)
+            .max(1);
         let old = self.latency_micros.load(Ordering::Relaxed);
-        let new = if old == 0 { took } else { old - old / 8 + took / 8 };
+        let new = if old == 0 {
+            took
+        } else {
+            old - old / 8 + took / 8
+        };
         // Relaxed and racy: a lost sample does not matter to an average that is only shown.
         self.latency_micros.store(new, Ordering::Relaxed);
     }
@@ -152,7 +163,10 @@ impl State {
     pub(super) fn show_as(&self, labels: &Arc<Labels>) {
         let mut shown_as = locked(&self.shown_as);
         shown_as.retain(|known| known.strong_count() > 0);
-        if !shown_as.iter().any(|known| known.as_ptr() == Arc::as_ptr(labels)) {
+        if !shown_as
+            .iter()
+            .any(|known| known.as_ptr() == Arc::as_ptr(labels))
+        {
             shown_as.push(Arc::downgrade(labels));
         }
         drop(shown_as);
@@ -235,7 +249,11 @@ impl Backend {
     /// Counts an attempt by how it ended: the status class of its answer, or the kind of failure.
     pub(super) fn count_attempt(&self, result: &str) {
         let values = [self.labels.pool.as_str(), self.labels.name.as_str(), result];
-        self.labels.metrics.upstream_attempts.with_label_values(&values).inc();
+        self.labels
+            .metrics
+            .upstream_attempts
+            .with_label_values(&values)
+            .inc();
     }
 }
 
@@ -318,7 +336,10 @@ mod tests {
         assert!(!state.set_passes_checks(false, "503".into()), "no change");
         assert!(!state.is_healthy(now));
         state.record_success();
-        assert!(!state.is_healthy(now), "traffic does not overrule the checks");
+        assert!(
+            !state.is_healthy(now),
+            "traffic does not overrule the checks"
+        );
         state.forget_checks();
         assert!(state.is_healthy(now));
     }

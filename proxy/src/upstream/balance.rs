@@ -75,7 +75,12 @@ fn rank(backend: &Backend, now: Instant) -> (bool, Reverse<bool>, u32, u32) {
     if state.is_healthy(now) {
         (false, Reverse(true), 0, state.in_flight())
     } else {
-        (true, Reverse(state.passes_checks()), state.failures(), state.in_flight())
+        (
+            true,
+            Reverse(state.passes_checks()),
+            state.failures(),
+            state.in_flight(),
+        )
     }
 }
 
@@ -86,24 +91,36 @@ mod tests {
 
     /// Name of the backend that is picked and given back at once.
     fn next(pool: &Pool, tried: &[BackendIdentity]) -> Option<String> {
-        pool.pick(tried).map(|picked| picked.backend.name().to_string())
+        pool.pick(tried)
+            .map(|picked| picked.backend.name().to_string())
     }
 
     #[tokio::test]
     async fn equal_idle_backends_take_turns() {
-        let pool = pool(&[identity("10.0.0.1", 80), identity("10.0.0.2", 80), identity("10.0.0.3", 80)]);
+        let pool = pool(&[
+            identity("10.0.0.1", 80),
+            identity("10.0.0.2", 80),
+            identity("10.0.0.3", 80),
+        ]);
         let mut counts = std::collections::BTreeMap::<_, u32>::new();
         for _ in 0..300 {
             *counts.entry(next(&pool, &[]).unwrap()).or_default() += 1;
         }
-        assert_eq!(counts.values().copied().collect::<Vec<_>>(), [100, 100, 100]);
+        assert_eq!(
+            counts.values().copied().collect::<Vec<_>>(),
+            [100, 100, 100]
+        );
     }
 
     #[tokio::test]
     async fn the_least_loaded_is_picked_and_guards_give_back() {
         let pool = pool(&[identity("10.0.0.1", 80), identity("10.0.0.2", 80)]);
         let held: Vec<_> = (0..5).map(|_| pool.pick(&[]).unwrap()).collect();
-        let loads: Vec<_> = pool.backends().iter().map(|b| b.state.in_flight()).collect();
+        let loads: Vec<_> = pool
+            .backends()
+            .iter()
+            .map(|b| b.state.in_flight())
+            .collect();
         assert_eq!(loads.iter().sum::<u32>(), 5);
         let least = if loads[0] < loads[1] { "p-1" } else { "p-2" };
         assert_eq!(next(&pool, &[]).unwrap(), least);
@@ -113,13 +130,23 @@ mod tests {
 
     #[tokio::test]
     async fn unhealthy_and_tried_backends_are_passed_over() {
-        let (a, b, c) = (identity("10.0.0.1", 80), identity("10.0.0.2", 80), identity("10.0.0.3", 80));
+        let (a, b, c) = (
+            identity("10.0.0.1", 80),
+            identity("10.0.0.2", 80),
+            identity("10.0.0.3", 80),
+        );
         let pool = pool(&[a.clone(), b.clone(), c.clone()]);
-        pool.backends()[0].state.set_passes_checks(false, String::new());
+        pool.backends()[0]
+            .state
+            .set_passes_checks(false, String::new());
         for _ in 0..10 {
             assert_eq!(next(&pool, std::slice::from_ref(&b)).unwrap(), "p-3");
         }
-        assert_eq!(next(&pool, &[b.clone(), c.clone()]).unwrap(), "p-1", "rather than none");
+        assert_eq!(
+            next(&pool, &[b.clone(), c.clone()]).unwrap(),
+            "p-1",
+            "rather than none"
+        );
         assert_eq!(next(&pool, &[a, b, c]), None);
     }
 

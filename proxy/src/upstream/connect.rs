@@ -121,7 +121,13 @@ pub(super) async fn connect(
                 home.shared_h2().await?.map(Err)
             };
             match reused {
-                Some(Ok(stream)) => return Ok(Connection::H1 { stream, reused: true, home }),
+                Some(Ok(stream)) => {
+                    return Ok(Connection::H1 {
+                        stream,
+                        reused: true,
+                        home,
+                    });
+                }
                 Some(Err(session)) => return Ok(Connection::h2(session, true, home)),
                 None => {}
             }
@@ -160,13 +166,21 @@ async fn open(
         let left = until.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(home.peers.len() - index).unwrap_or(u32::MAX);
         let opened = timeout_at(Instant::now() + share, async {
-            if is_h1 { home.new_h1().await.map(Ok) } else { home.new_h2().await.map(Err) }
+            if is_h1 {
+                home.new_h1().await.map(Ok)
+            } else {
+                home.new_h2().await.map(Err)
+            }
         });
         match opened.await {
             Ok(Ok(opened)) => {
                 backend.count_connection();
                 return Ok(match opened {
-                    Ok(stream) => Connection::H1 { stream, reused: false, home },
+                    Ok(stream) => Connection::H1 {
+                        stream,
+                        reused: false,
+                        home,
+                    },
                     Err(session) => Connection::h2(session, false, home),
                 });
             }
@@ -188,7 +202,13 @@ pub(super) async fn preconnect(backend: &Backend, limit: Duration) -> Result<(),
 
 impl Connection {
     fn h2(session: Http2Session, reused: bool, home: Home) -> Self {
-        Self::H2 { session: Lease { session: Some(session), home }, reused }
+        Self::H2 {
+            session: Lease {
+                session: Some(session),
+                home,
+            },
+            reused,
+        }
     }
 }
 
@@ -205,24 +225,32 @@ impl Home {
 
     async fn new_h1(&self) -> Result<Stream, AttemptError> {
         let connector = self.connectors.h1(self.system_roots)?;
-        connector.new_stream(self.peer()?).await.map_err(|error| failure(&error))
+        connector
+            .new_stream(self.peer()?)
+            .await
+            .map_err(|error| failure(&error))
     }
 
     /// A stream of a connection that is open already. A connection that turns out dead counts as
     /// none.
     async fn shared_h2(&self) -> Result<Option<Http2Session>, AttemptError> {
         let connector = self.connectors.h2(self.system_roots)?;
-        Ok(connector.reused_http_session(self.peer()?).await.unwrap_or_default())
+        Ok(connector
+            .reused_http_session(self.peer()?)
+            .await
+            .unwrap_or_default())
     }
 
     async fn new_h2(&self) -> Result<Http2Session, AttemptError> {
         let connector = self.connectors.h2(self.system_roots)?;
-        let session = connector.new_http_session::<HttpPeer, ()>(self.peer()?).await;
+        let session = connector
+            .new_http_session::<HttpPeer, ()>(self.peer()?)
+            .await;
         match session.map_err(|error| failure(&error))? {
             HttpSession::H2(session) => Ok(session),
-            HttpSession::H1(_) | HttpSession::Custom(_) => {
-                Err(AttemptError::Tls("the backend does not offer h2 by ALPN".to_owned()))
-            }
+            HttpSession::H1(_) | HttpSession::Custom(_) => Err(AttemptError::Tls(
+                "the backend does not offer h2 by ALPN".to_owned(),
+            )),
         }
     }
 
@@ -271,7 +299,9 @@ impl Connectors {
                 .as_ref()
                 .ok_or_else(no_system_roots)
         } else {
-            Ok(self.h1.get_or_init(|| TransportConnector::new(Some(options(Some(NO_ROOTS))))))
+            Ok(self
+                .h1
+                .get_or_init(|| TransportConnector::new(Some(options(Some(NO_ROOTS))))))
         }
     }
 
@@ -282,7 +312,9 @@ impl Connectors {
                 .as_ref()
                 .ok_or_else(no_system_roots)
         } else {
-            Ok(self.h2.get_or_init(|| v2::Connector::new(Some(options(Some(NO_ROOTS))))))
+            Ok(self
+                .h2
+                .get_or_init(|| v2::Connector::new(Some(options(Some(NO_ROOTS))))))
         }
     }
 }

@@ -58,7 +58,10 @@ pub(super) struct Failed {
 
 impl From<AttemptError> for Failed {
     fn from(error: AttemptError) -> Self {
-        Self { error, was_idle: false }
+        Self {
+            error,
+            was_idle: false,
+        }
     }
 }
 
@@ -148,7 +151,10 @@ impl Exchange {
         opened: Result<Opened, Failed>,
         timeouts: &Timeouts,
     ) -> Result<Self, AttemptError> {
-        let Opened { mut answer, first_token_until } = match opened {
+        let Opened {
+            mut answer,
+            first_token_until,
+        } = match opened {
             Ok(opened) => opened,
             Err(failed) => {
                 backend.record_failed_attempt(&failed.error);
@@ -226,9 +232,9 @@ impl Exchange {
     ) -> Result<Option<Bytes>, UpstreamError> {
         let read = match (self.ahead.take(), &mut self.answer) {
             (Some(read), _) => read,
-            (None, Some(answer)) => {
-                timeout_at(until, answer.read()).await.unwrap_or(Err(UpstreamError::Timeout))
-            }
+            (None, Some(answer)) => timeout_at(until, answer.read())
+                .await
+                .unwrap_or(Err(UpstreamError::Timeout)),
             (None, None) => return self.failure.clone().map_or(Ok(None), Err),
         };
         match read {
@@ -307,15 +313,19 @@ async fn attempt(
     let connection = connect::connect(backend, timeouts.connect, fresh).await?;
     let mut sending = Sending::new(connection, out, framing, backend)?;
     // What a write met shows in the answer, or in its absence.
-    let _ = sending.send(out, framing, backend, timeouts.between_bytes).await?;
+    let _ = sending
+        .send(out, framing, backend, timeouts.between_bytes)
+        .await?;
     sending.answer(&out.method, timeouts.first_token).await
 }
 
 /// How a request with a body that is there is framed. Without a body, only methods that usually
 /// have one say that it is empty (RFC 9110 §8.6).
 fn framing(out: &Outgoing) -> Framing {
-    let may_be_silent =
-        matches!(out.method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS);
+    let may_be_silent = matches!(
+        out.method,
+        Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS
+    );
     if out.body.is_empty() && may_be_silent {
         Framing::None
     } else {
@@ -331,9 +341,11 @@ impl Sending {
         backend: &Backend,
     ) -> Result<Self, Failed> {
         Ok(match connection {
-            Connection::H1 { stream, reused, home } => {
-                Self::H1(Box::new(h1::Sending::new(stream, reused, home)))
-            }
+            Connection::H1 {
+                stream,
+                reused,
+                home,
+            } => Self::H1(Box::new(h1::Sending::new(stream, reused, home))),
             Connection::H2 { session, reused } => Self::H2(Box::new(h2::Sending::start(
                 session,
                 reused,
@@ -388,7 +400,10 @@ impl Sending {
                 .map(|answer| Answer::H2(Box::new(answer))),
         };
         match answered {
-            Ok(answer) => Ok(Opened { answer, first_token_until }),
+            Ok(answer) => Ok(Opened {
+                answer,
+                first_token_until,
+            }),
             Err(failed) => {
                 let was_idle = failed.was_idle && sent.elapsed() < DEAD_WITHIN;
                 Err(Failed { was_idle, ..failed })

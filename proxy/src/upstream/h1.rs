@@ -74,7 +74,13 @@ pub(super) fn head(
 ) -> Result<BytesMut, AttemptError> {
     let target = target(out, identity)?;
     let mut head = BytesMut::with_capacity(1024);
-    for part in [out.method.as_str(), " ", &target, " HTTP/1.1\r\nhost: ", &host_header(identity)] {
+    for part in [
+        out.method.as_str(),
+        " ",
+        &target,
+        " HTTP/1.1\r\nhost: ",
+        &host_header(identity),
+    ] {
         head.extend_from_slice(part.as_bytes());
     }
     head.extend_from_slice(b"\r\n");
@@ -117,7 +123,14 @@ pub(super) struct Sending {
 
 impl Sending {
     pub(super) fn new(stream: Stream, reused: bool, home: Home) -> Self {
-        Self { stream, home, reused, early: BytesMut::new(), has_answered: false, is_broken: false }
+        Self {
+            stream,
+            home,
+            reused,
+            early: BytesMut::new(),
+            has_answered: false,
+            is_broken: false,
+        }
     }
 
     /// Whether the connection served a request before.
@@ -157,7 +170,10 @@ impl Sending {
     ) -> Result<Written, AttemptError> {
         for piece in data.chunks(WRITE_BYTES) {
             let mut left = piece;
-            let written = timeout(limit, std::future::poll_fn(|cx| self.poll_send(cx, &mut left)));
+            let written = timeout(
+                limit,
+                std::future::poll_fn(|cx| self.poll_send(cx, &mut left)),
+            );
             match written.await.map_err(|_| AttemptError::FirstByteTimeout)? {
                 Written::All => {}
                 stopped => return Ok(stopped),
@@ -228,7 +244,10 @@ impl Sending {
         let may_reuse = !self.has_answered && !self.is_broken;
         let read_before = !self.early.is_empty();
         let stream = if read_before {
-            Box::new(Rewound { first: self.early.freeze(), rest: self.stream })
+            Box::new(Rewound {
+                first: self.early.freeze(),
+                rest: self.stream,
+            })
         } else {
             self.stream
         };
@@ -346,7 +365,10 @@ impl Answer {
         if !self.session.will_keepalive() {
             return;
         }
-        let announced = self.session.get_header("keep-alive").and_then(announced_timeout);
+        let announced = self
+            .session
+            .get_header("keep-alive")
+            .and_then(announced_timeout);
         // Waits for nothing when the connection is kept.
         if let Some(Some(stream)) = self.session.reuse().now_or_never() {
             self.home.release_h1(stream, announced);
@@ -382,9 +404,15 @@ fn head_failure(error: &Error, reused: bool, read_before: bool) -> Failed {
         ErrorType::ConnectionClosed | ErrorType::ReadError => {
             // pingora tells how far it came in the text alone.
             let nothing_read = !read_before
-                && error.context.as_ref().is_some_and(|context| context.as_str().ends_with(": 0"));
+                && error
+                    .context
+                    .as_ref()
+                    .is_some_and(|context| context.as_str().ends_with(": 0"));
             if nothing_read {
-                Failed { error: AttemptError::ClosedBeforeAnswer { reused }, was_idle: reused }
+                Failed {
+                    error: AttemptError::ClosedBeforeAnswer { reused },
+                    was_idle: reused,
+                }
             } else {
                 protocol("connection closed within the head")
             }
@@ -485,12 +513,18 @@ mod tests {
 
     #[test]
     fn interim_answers_hide_no_final_status() {
-        assert_eq!(final_status(b"HTTP/1.1 413 Payload Too Large\r\n"), Some(413));
+        assert_eq!(
+            final_status(b"HTTP/1.1 413 Payload Too Large\r\n"),
+            Some(413)
+        );
         assert_eq!(
             final_status(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 401 Unauthorized\r\n"),
             Some(401)
         );
-        assert_eq!(final_status(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 4"), None);
+        assert_eq!(
+            final_status(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 4"),
+            None
+        );
         assert_eq!(final_status(b"HTTP/1.1 10"), None);
         assert_eq!(final_status(b"+OK POP3 server ready"), None);
     }
@@ -512,7 +546,10 @@ mod tests {
         );
         for path in ["/v1/a b", "/v1/a\r\nx: y", "/v1/\0"] {
             out.path = path.to_owned();
-            assert!(matches!(head(&out, &backend, Framing::None), Err(AttemptError::Request(_))));
+            assert!(matches!(
+                head(&out, &backend, Framing::None),
+                Err(AttemptError::Request(_))
+            ));
         }
     }
 

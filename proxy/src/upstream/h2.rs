@@ -50,8 +50,15 @@ impl Sending {
         session
             .write_request_header(head, !has_body)
             .map_err(|error| failure(&error, reused))?;
-        let body = has_body.then(|| session.take_request_body_writer()).flatten();
-        Ok(Self { lease, body, reused, has_head: false })
+        let body = has_body
+            .then(|| session.take_request_body_writer())
+            .flatten();
+        Ok(Self {
+            lease,
+            body,
+            reused,
+            has_head: false,
+        })
     }
 
     /// Whether the connection served a request before.
@@ -105,7 +112,10 @@ impl Sending {
                 .map_err(|_| Failed::from(AttemptError::FirstByteTimeout))?
                 .map_err(|error| failure(&error, self.reused))?;
         }
-        Ok(Answer { lease: self.lease, _body: self.body })
+        Ok(Answer {
+            lease: self.lease,
+            _body: self.body,
+        })
     }
 }
 
@@ -125,7 +135,10 @@ impl Answer {
 
     /// Headers as they came.
     pub(super) fn headers(&mut self) -> Option<&HeaderMap> {
-        self.lease.session().response_header().map(|head| &head.headers)
+        self.lease
+            .session()
+            .response_header()
+            .map(|head| &head.headers)
     }
 
     /// The next bytes of the body; none at its end.
@@ -198,7 +211,10 @@ fn failure(error: &Error, reused: bool) -> Failed {
     if cause.is_io() || cause.is_remote() {
         // A reset stream's connection lives; only a dead connection is worth a fresh one.
         let was_idle = reused && cause.is_io();
-        return Failed { error: AttemptError::ClosedBeforeAnswer { reused }, was_idle };
+        return Failed {
+            error: AttemptError::ClosedBeforeAnswer { reused },
+            was_idle,
+        };
     }
     AttemptError::Protocol(brief(cause)).into()
 }

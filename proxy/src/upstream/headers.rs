@@ -52,7 +52,13 @@ const HOP_BY_HOP: &[&str] = &[
 ];
 
 /// Not to be had by any pool: the caller's own, or written by the exchange.
-const NEVER: &[&str] = &["authorization", "content-length", "cookie", "expect", "host"];
+const NEVER: &[&str] = &[
+    "authorization",
+    "content-length",
+    "cookie",
+    "expect",
+    "host",
+];
 
 /// Ours: a client's are for us alone, and a backend must not pretend to be us.
 const OURS: &str = "x-sluicegate-";

@@ -36,7 +36,10 @@ impl Spec {
     /// The checks of a pool's backends; none where it has none.
     pub(super) fn of(pool: &config::Pool) -> Option<Self> {
         let check = pool.health.clone()?;
-        Some(Self { check, api_key: pool.api_key.clone() })
+        Some(Self {
+            check,
+            api_key: pool.api_key.clone(),
+        })
     }
 }
 
@@ -51,7 +54,9 @@ pub(super) struct Check {
 impl Check {
     /// Starts checking.
     pub(super) fn start(spec: Spec, state: Arc<State>, control: &Handle) -> Self {
-        let task = control.spawn(run(spec.clone(), Arc::clone(&state))).abort_handle();
+        let task = control
+            .spawn(run(spec.clone(), Arc::clone(&state)))
+            .abort_handle();
         Self { spec, state, task }
     }
 
@@ -74,9 +79,16 @@ impl Drop for Check {
 
 /// Checks until aborted.
 async fn run(spec: Spec, state: Arc<State>) {
-    let HealthCheck { interval, unhealthy_after, healthy_after, .. } = spec.check;
+    let HealthCheck {
+        interval,
+        unhealthy_after,
+        healthy_after,
+        ..
+    } = spec.check;
     // Spread out, lest all backends of a large pool are asked in the same instant for ever.
-    let jitter = interval.min(Duration::from_secs(1)).mul_f64(fastrand::f64());
+    let jitter = interval
+        .min(Duration::from_secs(1))
+        .mul_f64(fastrand::f64());
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + jitter, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut streak = Streak::default();
@@ -89,8 +101,16 @@ async fn run(spec: Spec, state: Arc<State>) {
             Err(found) => (false, found),
         };
         let run = streak.add(is_good);
-        let needed = if is_good { healthy_after } else { unhealthy_after };
-        let verdict = if run >= needed { is_good } else { state.passes_checks() };
+        let needed = if is_good {
+            healthy_after
+        } else {
+            unhealthy_after
+        };
+        let verdict = if run >= needed {
+            is_good
+        } else {
+            state.passes_checks()
+        };
         let backend = &state.identity;
         if state.set_passes_checks(verdict, found.clone()) {
             if verdict {
@@ -140,7 +160,11 @@ async fn probe(
     }
     let answer = request.send().await.map_err(|error| chain(&error))?;
     let found = format!("{} for {}", answer.status(), spec.check.path);
-    if answer.status().is_success() { Ok(found) } else { Err(found) }
+    if answer.status().is_success() {
+        Ok(found)
+    } else {
+        Err(found)
+    }
 }
 
 async fn build(spec: &Spec, identity: &BackendIdentity) -> Result<reqwest::Client, String> {
@@ -153,7 +177,10 @@ async fn build(spec: &Spec, identity: &BackendIdentity) -> Result<reqwest::Clien
         .no_proxy()
         .timeout(spec.check.timeout)
         .pool_max_idle_per_host(0)
-        .dns_resolver(Arc::new(To { host: identity.host.clone(), port: identity.port }));
+        .dns_resolver(Arc::new(To {
+            host: identity.host.clone(),
+            port: identity.port,
+        }));
     if identity.protocol == Protocol::Http1 {
         builder = builder.http1_only();
     } else if !identity.tls {
@@ -207,7 +234,10 @@ mod tests {
     #[test]
     fn a_streak_counts_equal_outcomes() {
         let mut streak = Streak::default();
-        assert_eq!([true, true, false, false, false, true].map(|o| streak.add(o)), [1, 2, 1, 2, 3, 1]);
+        assert_eq!(
+            [true, true, false, false, false, true].map(|o| streak.add(o)),
+            [1, 2, 1, 2, 3, 1]
+        );
     }
 
     fn checked(server: &Server, unhealthy_after: u32) -> Arc<config::Pool> {
@@ -232,17 +262,28 @@ mod tests {
         registry.supervise_all(vec![Arc::clone(&pool)]);
         // Supervising the same pools again leaves the check running.
         registry.supervise_all(vec![Arc::clone(&pool)]);
-        let healthy = || pool.backends()[0].state.is_healthy(std::time::Instant::now());
+        let healthy = || {
+            pool.backends()[0]
+                .state
+                .is_healthy(std::time::Instant::now())
+        };
         let gauge = metrics.upstream_healthy.with_label_values(&["p", "p-1"]);
         assert!(healthy(), "until the checks say otherwise");
 
         let mut connection = server.accept().await;
         let request = connection.request().await;
-        assert!(request.head.starts_with("GET /health HTTP/1.1\r\n"), "{}", request.head);
+        assert!(
+            request.head.starts_with("GET /health HTTP/1.1\r\n"),
+            "{}",
+            request.head
+        );
         assert!(request.head.contains("authorization: Bearer k\r\n"));
         connection.answer("404 Not Found", "").await;
         eventually("the check's finding is shown", || {
-            registry.status()[0].backends[0].last_check.clone().is_some_and(|c| c.contains("404"))
+            registry.status()[0].backends[0]
+                .last_check
+                .clone()
+                .is_some_and(|c| c.contains("404"))
         })
         .await;
         assert!(healthy(), "one failure is not two");
@@ -264,7 +305,10 @@ mod tests {
         registry.supervise_all(vec![]);
         let mut late = 0;
         // A check that was under way may still arrive; none may follow.
-        while tokio::time::timeout(Duration::from_millis(200), server.accept()).await.is_ok() {
+        while tokio::time::timeout(Duration::from_millis(200), server.accept())
+            .await
+            .is_ok()
+        {
             late += 1;
             assert!(late <= 1, "the check outlived its pool");
         }
@@ -280,7 +324,11 @@ mod tests {
         let mut connection = server.accept().await;
         connection.request().await;
         connection.answer("503 Service Unavailable", "").await;
-        let healthy = || pool.backends()[0].state.is_healthy(std::time::Instant::now());
+        let healthy = || {
+            pool.backends()[0]
+                .state
+                .is_healthy(std::time::Instant::now())
+        };
         eventually("unhealthy", || !healthy()).await;
         let unchecked = registry.pools_of(&[Arc::new(pool_config("p", vec![server.identity()]))]);
         registry.supervise_all(unchecked.values().cloned().collect());

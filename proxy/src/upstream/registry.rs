@@ -74,7 +74,11 @@ pub(crate) struct BackendStatus {
 impl Registry {
     /// An empty registry, whose background tasks run on `control`.
     pub(crate) fn new(metrics: Arc<Metrics>, control: tokio::runtime::Handle) -> Arc<Self> {
-        Arc::new(Self { metrics, control, known: Mutex::default() })
+        Arc::new(Self {
+            metrics,
+            control,
+            known: Mutex::default(),
+        })
     }
 
     /// The pools of a config. Backends that are known keep their state; the files of certificates
@@ -96,7 +100,10 @@ impl Registry {
                     Arc::new(Backend { state, labels })
                 });
                 let backends = backends.collect();
-                (pool.name.clone(), Arc::new(Pool::new(Arc::clone(pool), backends)))
+                (
+                    pool.name.clone(),
+                    Arc::new(Pool::new(Arc::clone(pool), backends)),
+                )
             })
             .collect()
     }
@@ -121,13 +128,15 @@ impl Registry {
             }
         }
         let mut known = locked(&self.known);
-        known.checks.retain(|identity, check| match wanted.get(identity) {
-            Some((spec, state)) => check.is(spec, state),
-            None => {
-                check.state().forget_checks();
-                false
-            }
-        });
+        known
+            .checks
+            .retain(|identity, check| match wanted.get(identity) {
+                Some((spec, state)) => check.is(spec, state),
+                None => {
+                    check.state().forget_checks();
+                    false
+                }
+            });
         for (identity, (spec, state)) in wanted {
             known
                 .checks
@@ -149,7 +158,10 @@ impl Registry {
     pub(crate) async fn preconnect(&self, pools: &Pools, limit: Duration) {
         let mut backends: Vec<&Arc<Backend>> = Vec::new();
         for backend in pools.values().flat_map(|pool| pool.backends()) {
-            if !backends.iter().any(|listed| Arc::ptr_eq(&listed.state, &backend.state)) {
+            if !backends
+                .iter()
+                .any(|listed| Arc::ptr_eq(&listed.state, &backend.state))
+            {
                 backends.push(backend);
             }
         }
@@ -174,7 +186,11 @@ impl Registry {
 }
 
 impl Known {
-    fn state(&mut self, identity: &BackendIdentity, control: &tokio::runtime::Handle) -> Arc<State> {
+    fn state(
+        &mut self,
+        identity: &BackendIdentity,
+        control: &tokio::runtime::Handle,
+    ) -> Arc<State> {
         if let Some(state) = self.states.get(identity).and_then(Weak::upgrade) {
             state.peers.reread_trust();
             return state;
@@ -185,7 +201,12 @@ impl Known {
         state
     }
 
-    fn labels(&mut self, metrics: &Arc<Metrics>, pool: &PoolName, name: &BackendName) -> Arc<Labels> {
+    fn labels(
+        &mut self,
+        metrics: &Arc<Metrics>,
+        pool: &PoolName,
+        name: &BackendName,
+    ) -> Arc<Labels> {
         let key = (pool.clone(), name.clone());
         if let Some(labels) = self.labels.get(&key).and_then(Weak::upgrade) {
             return labels;
@@ -223,7 +244,10 @@ fn pool_status(pool: &Pool) -> PoolStatus {
             latency_ms: state.latency().map(|latency| latency.as_secs_f64() * 1e3),
         }
     });
-    PoolStatus { name: pool.config().name.to_string(), backends: backends.collect() }
+    PoolStatus {
+        name: pool.config().name.to_string(),
+        backends: backends.collect(),
+    }
 }
 
 #[cfg(test)]
@@ -260,18 +284,29 @@ mod tests {
     #[tokio::test]
     async fn what_is_gone_goes_with_its_last_request() {
         let (registry, metrics) = registry();
-        let pools = registry.pools_of(&[Arc::new(pool_config("p", vec![identity("10.0.0.1", 80)]))]);
+        let pools =
+            registry.pools_of(&[Arc::new(pool_config("p", vec![identity("10.0.0.1", 80)]))]);
         registry.supervise_all(pools.values().cloned().collect());
         let held = pools[&PoolName::new("p")].pick(&[]).unwrap();
         let state = Arc::downgrade(&held.backend.state);
         drop(pools);
         registry.supervise_all(vec![]);
         assert!(state.upgrade().is_some(), "its request is still under way");
-        assert!(metrics.text().unwrap().contains("sluicegate_upstream_in_flight{backend=\"p-1\""));
+        assert!(
+            metrics
+                .text()
+                .unwrap()
+                .contains("sluicegate_upstream_in_flight{backend=\"p-1\"")
+        );
         drop(held);
         assert!(state.upgrade().is_none());
         assert!(registry.status().is_empty());
-        assert!(!metrics.text().unwrap().contains("sluicegate_upstream_in_flight{backend=\"p-1\""));
+        assert!(
+            !metrics
+                .text()
+                .unwrap()
+                .contains("sluicegate_upstream_in_flight{backend=\"p-1\"")
+        );
     }
 
     #[tokio::test]
@@ -285,10 +320,20 @@ mod tests {
         let held = pools[&PoolName::new("p")].pick(&[]).unwrap();
         let other = &pools[&PoolName::new("q")].backends()[0];
         assert_eq!(other.state.in_flight(), 1);
-        let gauge = |pool, name| metrics.upstream_in_flight.with_label_values(&[pool, name]).get();
+        let gauge = |pool, name| {
+            metrics
+                .upstream_in_flight
+                .with_label_values(&[pool, name])
+                .get()
+        };
         assert_eq!((gauge("p", "p-1"), gauge("q", "q-1")), (1, 0));
         held.backend.state.set_passes_checks(false, String::new());
-        let healthy = |pool, name| metrics.upstream_healthy.with_label_values(&[pool, name]).get();
+        let healthy = |pool, name| {
+            metrics
+                .upstream_healthy
+                .with_label_values(&[pool, name])
+                .get()
+        };
         assert_eq!((healthy("p", "p-1"), healthy("q", "q-1")), (0, 0));
     }
 }

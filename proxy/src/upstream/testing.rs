@@ -30,10 +30,13 @@ pub(super) fn identity(host: &str, port: u16) -> BackendIdentity {
 }
 
 pub(super) fn pool_config(name: &str, backends: Vec<BackendIdentity>) -> config::Pool {
-    let backends = backends.into_iter().zip(1..).map(|(identity, number)| config::Backend {
-        name: BackendName::new(&format!("{name}-{number}")),
-        identity,
-    });
+    let backends = backends
+        .into_iter()
+        .zip(1..)
+        .map(|(identity, number)| config::Backend {
+            name: BackendName::new(&format!("{name}-{number}")),
+            identity,
+        });
     config::Pool {
         name: PoolName::new(name),
         backends: backends.collect(),
@@ -48,19 +51,26 @@ pub(super) fn pool_config(name: &str, backends: Vec<BackendIdentity>) -> config:
 
 /// A state that no registry knows.
 pub(super) fn state(identity: &BackendIdentity) -> State {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     let peers = Arc::new(Peers::new(identity.clone(), runtime.handle().clone()));
     State::new(identity.clone(), peers)
 }
 
 pub(super) fn registry() -> (Arc<Registry>, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new().unwrap());
-    (Registry::new(Arc::clone(&metrics), tokio::runtime::Handle::current()), metrics)
+    (
+        Registry::new(Arc::clone(&metrics), tokio::runtime::Handle::current()),
+        metrics,
+    )
 }
 
 /// A pool `p` of backends `p-1`, `p-2`, …
 pub(super) fn pool(backends: &[BackendIdentity]) -> Arc<Pool> {
-    let pools = registry().0.pools_of(&[Arc::new(pool_config("p", backends.to_vec()))]);
+    let pools = registry()
+        .0
+        .pools_of(&[Arc::new(pool_config("p", backends.to_vec()))]);
     Arc::clone(&pools[&PoolName::new("p")])
 }
 
@@ -87,7 +97,11 @@ pub(super) fn post(body: impl Into<Bytes>) -> Outgoing {
 }
 
 pub(super) fn get(path: &str) -> Outgoing {
-    Outgoing { method: Method::GET, path: path.to_owned(), ..post("") }
+    Outgoing {
+        method: Method::GET,
+        path: path.to_owned(),
+        ..post("")
+    }
 }
 
 /// Waits for something that only polling shows; gives up after ten seconds.
@@ -108,7 +122,9 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn start() -> Self {
-        Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
+        Self {
+            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        }
     }
 
     pub(super) fn identity(&self) -> BackendIdentity {
@@ -145,7 +161,10 @@ pub(super) struct Received {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, read: Vec::new() }
+        Self {
+            stream,
+            read: Vec::new(),
+        }
     }
 
     /// Reads up to the end of the head.
@@ -175,7 +194,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         }
         let rest = self.read.split_off(length);
         let body = std::mem::replace(&mut self.read, rest);
-        Received { head, body, first_read }
+        Received {
+            head,
+            body,
+            first_read,
+        }
     }
 
     async fn fill(&mut self) -> usize {

@@ -134,7 +134,16 @@ impl Upload {
         }
         let can_replay = !self.has_stopped && self.can_replay();
         let first_token = self.timeouts.first_token;
-        let Self { picked, out, framing, timeouts, started, sending, sent, .. } = self;
+        let Self {
+            picked,
+            out,
+            framing,
+            timeouts,
+            started,
+            sending,
+            sent,
+            ..
+        } = self;
         let mut opened = sending.answer(&out.method, first_token).await;
         if let Err(failed) = &opened
             && failed.was_idle
