@@ -1,0 +1,356 @@
+//! One backend: its state for as long as the process knows it, and its place in a pool.
+//!
+//! [`State`] belongs to an address and outlives snapshots; [`Backend`] is that state under the name
+//! that one pool gives it. Two pools that list the same address share load and health.
+//!
+//! Health has two sources, and a backend is healthy when neither objects. *Active*: the verdict of
+//! the health checks ([`super::health`]), where the pool has some. *Passive*: after
+//! [`EJECT_AFTER`] failed exchanges in a row the backend is ejected for [`EJECT_FOR`]; then it is
+//! tried again, and one more failure ejects it anew while one whole answer clears it. Only broken
+//! connections, silence and broken framing fail an exchange here; statuses never do.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use prometheus::{IntCounter, IntGauge};
+
+use super::address::Peers;
+use crate::config::{BackendIdentity, BackendName, PoolName};
+use crate::telemetry::Metrics;
+
+/// Failed exchanges in a row that eject a backend. More than two, so that the retries of a single
+/// request cannot do it.
+const EJECT_AFTER: u32 = 5;
+
+/// How long an ejected backend is passed over while others are healthy.
+const EJECT_FOR: Duration = Duration::from_secs(10);
+
+/// Where the stored instants count from.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// What is known of a backend, whatever snapshots come and go.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) identity: BackendIdentity,
+    pub(super) peers: Arc<Peers>,
+    in_flight: AtomicU32,
+    /// The verdict of the active checks; true where there are none.
+    passes_checks: AtomicBool,
+    /// What the last active check found, for the admin view.
+    last_check: Mutex<Option<String>>,
+    /// Failed exchanges since the last whole answer.
+    failures: AtomicU32,
+    /// Milliseconds after [`START`]; 0: not ejected since the last whole answer.
+    ejected_until: AtomicU64,
+    /// Moving average of the time to an answer's head; 0 before the first.
+    latency_micros: AtomicU64,
+    /// Who shows this state in the metrics.
+    shown_as: Mutex<Vec<Weak<Labels>>>,
+}
+
+impl State {
+    pub(super) fn new(identity: BackendIdentity, peers: Arc<Peers>) -> Self {
+        Self {
+            identity,
+            peers,
+            in_flight: AtomicU32::new(0),
+            passes_checks: AtomicBool::new(true),
+            last_check: Mutex::new(None),
+            failures: AtomicU32::new(0),
+            ejected_until: AtomicU64::new(0),
+            latency_micros: AtomicU64::new(0),
+            shown_as: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Attempts that have begun and not ended, over all workers and pools.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether new requests should go here.
+    pub(super) fn is_healthy(&self, now: Instant) -> bool {
+        self.passes_checks.load(Ordering::Relaxed) && !self.is_ejected(now)
+    }
+
+    /// Failed exchanges in a row: how bad an unhealthy backend is.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Whether the active checks hold it for healthy.
+    pub(super) fn passes_checks(&self) -> bool {
+        self.passes_checks.load(Ordering::Relaxed)
+    }
+
+    fn is_ejected(&self, now: Instant) -> bool {
+        self.ejected_until.load(Ordering::Relaxed) > millis(now)
+    }
+
+    /// Takes the verdict of the active checks. True when it differs from the one before.
+    pub(super) fn set_passes_checks(&self, passes: bool, found: String) -> bool {
+        *locked(&self.last_check) = Some(found);
+        let changed = self.passes_checks.swap(passes, Ordering::Relaxed) != passes;
+        self.show_health();
+        changed
+    }
+
+    /// Forgets the active checks: there are none any more, so only traffic tells.
+    pub(super) fn forget_checks(&self) {
+        *locked(&self.last_check) = None;
+        self.passes_checks.store(true, Ordering::Relaxed);
+        self.show_health();
+    }
+
+    /// Counts a failed exchange.
+    pub(super) fn record_failure(&self, now: Instant) {
+        let failures = self
+            .failures
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1);
+        if failures >= EJECT_AFTER {
+            let was = self
+                .ejected_until
+                .swap(millis(now + EJECT_FOR), Ordering::Relaxed);
+            if was == 0 {
+                tracing::warn!(backend = %self.identity, failures, "backend ejected");
+            }
+            self.show_health();
+        }
+    }
+
+    /// Counts a whole answer, of any status.
+    pub(super) fn record_success(&self) {
+        // Read first: the stores would bounce the cache line between workers on every request.
+        if self.failures() != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+            if self.ejected_until.swap(0, Ordering::Relaxed) != 0 {
+                tracing::info!(backend = %self.identity, "backend readmitted");
+                self.show_health();
+            }
+        }
+    }
+
+    /// Adds the time from sending a request to the head of its answer to the average: an eighth of
+    /// the new and seven of the old, as TCP smooths its round-trip time (RFC 6298).
+    pub(super) fn record_latency(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros())
+            .unwrap_or(u64::MAX / 8)
+            .max(1);
+        let old = self.latency_micros.load(Ordering::Relaxed);
+        let new = if old == 0 {
+            took
+        } else {
+            old - old / 8 + took / 8
+        };
+        // Relaxed and racy: a lost sample does not matter to an average that is only shown.
+        self.latency_micros.store(new, Ordering::Relaxed);
+    }
+
+    /// Average time to an answer's head; none before the first answer.
+    pub(super) fn latency(&self) -> Option<Duration> {
+        let micros = self.latency_micros.load(Ordering::Relaxed);
+        (micros != 0).then(|| Duration::from_micros(micros))
+    }
+
+    /// What the last active check found.
+    pub(super) fn last_check(&self) -> Option<String> {
+        locked(&self.last_check).clone()
+    }
+
+    /// Shows health under one more pair of labels, for as long as those live.
+    pub(super) fn show_as(&self, labels: &Arc<Labels>) {
+        let mut shown_as = locked(&self.shown_as);
+        shown_as.retain(|known| known.strong_count() > 0);
+        if !shown_as
+            .iter()
+            .any(|known| known.as_ptr() == Arc::as_ptr(labels))
+        {
+            shown_as.push(Arc::downgrade(labels));
+        }
+        drop(shown_as);
+        self.show_health();
+    }
+
+    /// Writes the gauges. An ejection that has run out shows until an answer ends it: until then
+    /// nothing says that the backend works.
+    fn show_health(&self) {
+        let ejected = self.ejected_until.load(Ordering::Relaxed) != 0;
+        let healthy = self.passes_checks() && !ejected;
+        for labels in locked(&self.shown_as).iter().filter_map(Weak::upgrade) {
+            labels.healthy.set(i64::from(healthy));
+        }
+    }
+}
+
+/// The metrics of a backend in a pool.
+#[derive(Debug)]
+pub(super) struct Labels {
+    metrics: Arc<Metrics>,
+    pub(super) pool: PoolName,
+    pub(super) name: BackendName,
+    in_flight: IntGauge,
+    healthy: IntGauge,
+    connections: IntCounter,
+}
+
+impl Labels {
+    pub(super) fn new(metrics: Arc<Metrics>, pool: PoolName, name: BackendName) -> Self {
+        let values = [pool.as_str(), name.as_str()];
+        Self {
+            in_flight: metrics.upstream_in_flight.with_label_values(&values),
+            healthy: metrics.upstream_healthy.with_label_values(&values),
+            connections: metrics.upstream_connections.with_label_values(&values),
+            metrics,
+            pool,
+            name,
+        }
+    }
+
+    /// Takes the gauges of a backend that is no more out of the exposition. Counters stay: what
+    /// happened, happened, and a counter that comes back at zero reads as a restart.
+    pub(super) fn remove_gauges(metrics: &Metrics, pool: &PoolName, name: &BackendName) {
+        let values = [pool.as_str(), name.as_str()];
+        // An error says that the series is not there, which is what is wanted.
+        let _ = metrics.upstream_in_flight.remove_label_values(&values);
+        let _ = metrics.upstream_healthy.remove_label_values(&values);
+    }
+}
+
+/// A backend as a pool of one snapshot lists it.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    pub(super) state: Arc<State>,
+    pub(super) labels: Arc<Labels>,
+}
+
+impl Backend {
+    /// Its name in the config.
+    pub(crate) fn name(&self) -> &BackendName {
+        &self.labels.name
+    }
+
+    /// The pool that it was picked from.
+    pub(crate) fn pool(&self) -> &PoolName {
+        &self.labels.pool
+    }
+
+    /// What it is known by across reloads, and in the list of those already tried.
+    pub(crate) fn identity(&self) -> &BackendIdentity {
+        &self.state.identity
+    }
+
+    /// Counts a connection that was opened.
+    pub(super) fn count_connection(&self) {
+        self.labels.connections.inc();
+    }
+
+    /// Counts an attempt by how it ended: the status class of its answer, or the kind of failure.
+    pub(super) fn count_attempt(&self, result: &str) {
+        let values = [self.labels.pool.as_str(), self.labels.name.as_str(), result];
+        self.labels
+            .metrics
+            .upstream_attempts
+            .with_label_values(&values)
+            .inc();
+    }
+}
+
+/// Proof that an attempt is counted; ends the count when dropped.
+#[derive(Debug)]
+#[must_use = "dropping it ends the count"]
+pub(crate) struct InFlight {
+    backend: Arc<Backend>,
+}
+
+impl InFlight {
+    pub(super) fn new(backend: Arc<Backend>) -> Self {
+        backend.state.in_flight.fetch_add(1, Ordering::Relaxed);
+        backend.labels.in_flight.inc();
+        Self { backend }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.backend.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.backend.labels.in_flight.dec();
+    }
+}
+
+/// Milliseconds from [`START`] to `at`, at least 1, so that 0 can mean never.
+fn millis(at: Instant) -> u64 {
+    let millis = at.saturating_duration_since(*START).as_millis();
+    u64::try_from(millis).unwrap_or(u64::MAX).max(1)
+}
+
+/// The lock's value, also after a panic of another holder: each of these is whole between two
+/// statements.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::testing::{identity, state};
+
+    #[test]
+    fn failures_in_a_row_eject_for_a_while() {
+        let state = state(&identity("10.0.0.1", 80));
+        let now = Instant::now();
+        for _ in 1..EJECT_AFTER {
+            state.record_failure(now);
+        }
+        assert!(state.is_healthy(now));
+        state.record_failure(now);
+        assert!(!state.is_healthy(now));
+        assert!(!state.is_healthy(now + EJECT_FOR - Duration::from_millis(2)));
+        let later = now + EJECT_FOR + Duration::from_millis(2);
+        assert!(state.is_healthy(later), "readmitted by time");
+        state.record_failure(later);
+        assert!(!state.is_healthy(later), "one more failure ejects anew");
+        state.record_success();
+        assert!(state.is_healthy(later), "a whole answer clears it");
+        state.record_failure(later);
+        assert!(state.is_healthy(later), "and the count starts again");
+    }
+
+    #[test]
+    fn a_whole_answer_between_failures_keeps_it_in() {
+        let state = state(&identity("10.0.0.1", 80));
+        let now = Instant::now();
+        for _ in 0..EJECT_AFTER * 3 {
+            state.record_failure(now);
+            state.record_success();
+        }
+        assert!(state.is_healthy(now));
+    }
+
+    #[test]
+    fn checks_and_traffic_must_both_agree() {
+        let state = state(&identity("10.0.0.1", 80));
+        let now = Instant::now();
+        assert!(state.set_passes_checks(false, "503".into()));
+        assert!(!state.set_passes_checks(false, "503".into()), "no change");
+        assert!(!state.is_healthy(now));
+        state.record_success();
+        assert!(
+            !state.is_healthy(now),
+            "traffic does not overrule the checks"
+        );
+        state.forget_checks();
+        assert!(state.is_healthy(now));
+    }
+
+    #[test]
+    fn the_average_follows_slowly() {
+        let state = state(&identity("10.0.0.1", 80));
+        assert_eq!(state.latency(), None);
+        state.record_latency(Duration::from_millis(80));
+        assert_eq!(state.latency(), Some(Duration::from_millis(80)));
+        state.record_latency(Duration::from_millis(160));
+        assert_eq!(state.latency(), Some(Duration::from_millis(90)));
+    }
+}

@@ -1,0 +1,440 @@
+//! One request to one backend, and its answer.
+//!
+//! [`Exchange::open`] sends a request whose body is there and awaits the head of the answer;
+//! [`Exchange::start`] returns an [`Upload`] for a body that is still arriving. Then
+//! [`Exchange::chunk`] gives the answer's body.
+//!
+//! Invariants:
+//! - the attempt is in flight from [`super::Pool::pick`] until the answer's last bytes are handed
+//!   on, the exchange fails, or it is dropped, whichever is first;
+//! - by the time the last bytes are handed on, the connection is idle in its pool: the client can
+//!   not send its next request sooner;
+//! - dropping anything here before that closes the connection (HTTP/1.1) or resets the stream
+//!   (HTTP/2), at once;
+//! - an exchange that failed gives its error again, and never a clean end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use http::{HeaderMap, Method, StatusCode};
+use tokio::time::{Instant, timeout_at};
+
+use super::backend::{Backend, InFlight};
+use super::balance::Picked;
+use super::connect::{self, Connection};
+use super::errors::{AttemptError, UpstreamError};
+use super::h1::{self, Framing, Written};
+use super::upload::Upload;
+use super::{h2, headers};
+use crate::config::Timeouts;
+
+/// How soon a connection that had been idle must turn out dead to be replaced by a fresh one. A
+/// backend that closed it while it was idle says so within a round trip; one that took longer may
+/// have been at work on the request.
+const DEAD_WITHIN: Duration = Duration::from_secs(1);
+
+/// A request, but for what depends on the backend: `host`, the base path, and the framing.
+#[derive(Debug, Clone)]
+pub(crate) struct Outgoing {
+    /// Its method.
+    pub(crate) method: Method,
+    /// `/v1/…`, with the query.
+    pub(crate) path: String,
+    /// From [`headers::request`] or [`headers::relayed`].
+    pub(crate) headers: HeaderMap,
+    /// The whole body; empty for [`Exchange::start`].
+    pub(crate) body: Bytes,
+}
+
+/// Why an attempt failed, and whether a fresh connection may replace the one that it was on.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: AttemptError,
+    /// The connection had been idle, and broke before a byte of an answer.
+    pub(super) was_idle: bool,
+}
+
+impl From<AttemptError> for Failed {
+    fn from(error: AttemptError) -> Self {
+        Self {
+            error,
+            was_idle: false,
+        }
+    }
+}
+
+/// A request on its way, over either protocol.
+pub(super) enum Sending {
+    H1(Box<h1::Sending>),
+    H2(Box<h2::Sending>),
+}
+
+/// An answer on its way, over either protocol.
+enum Answer {
+    H1(Box<h1::Answer>),
+    H2(Box<h2::Answer>),
+}
+
+/// What a read of the body gave.
+type Read = Result<Option<Bytes>, UpstreamError>;
+
+/// An answer whose head is there.
+pub(crate) struct Exchange {
+    backend: Arc<Backend>,
+    /// None: the exchange is over.
+    in_flight: Option<InFlight>,
+    status: StatusCode,
+    headers: HeaderMap,
+    /// None: the exchange is over.
+    answer: Option<Answer>,
+    /// What was already there behind the bytes that were handed on last.
+    ahead: Option<Read>,
+    /// How it failed.
+    failure: Option<UpstreamError>,
+    has_begun: bool,
+    first_token_until: Instant,
+    between_bytes: Duration,
+}
+
+impl Exchange {
+    /// Sends a request to the backend that was picked, and awaits the head of its answer. Interim
+    /// answers (1xx) are skipped.
+    ///
+    /// When the connection had been idle and turns out dead before any byte of an answer, the
+    /// request is sent once more on a fresh one.
+    ///
+    /// # Errors
+    /// [`AttemptError`]; its [`AttemptError::retry`] says what may follow.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection and ends the in-flight count.
+    pub(crate) async fn open(
+        picked: Picked,
+        out: &Outgoing,
+        timeouts: &Timeouts,
+    ) -> Result<Self, AttemptError> {
+        let Picked { backend, in_flight } = picked;
+        let started = Instant::now();
+        let mut opened = attempt(&backend, out, timeouts, false).await;
+        if let Err(failed) = &opened
+            && failed.was_idle
+        {
+            opened = attempt(&backend, out, timeouts, true).await;
+        }
+        Self::begin(backend, in_flight, started, opened, timeouts)
+    }
+
+    /// Opens a connection for a request whose body comes in parts: of `length` bytes, or of
+    /// unknown length. `out.body` is not looked at.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    ///
+    /// # Cancel safety
+    /// As [`Self::open`].
+    pub(crate) async fn start(
+        picked: Picked,
+        out: Outgoing,
+        length: Option<u64>,
+        timeouts: &Timeouts,
+    ) -> Result<Upload, AttemptError> {
+        Upload::start(picked, out, length, timeouts).await
+    }
+
+    /// Takes stock of how an attempt came out.
+    pub(super) fn begin(
+        backend: Arc<Backend>,
+        in_flight: InFlight,
+        started: Instant,
+        opened: Result<Opened, Failed>,
+        timeouts: &Timeouts,
+    ) -> Result<Self, AttemptError> {
+        let Opened {
+            mut answer,
+            first_token_until,
+        } = match opened {
+            Ok(opened) => opened,
+            Err(failed) => {
+                backend.record_failed_attempt(&failed.error);
+                return Err(failed.error);
+            }
+        };
+        let (status, headers) = answer.head();
+        backend.count_attempt(class(status));
+        backend.state.record_latency(started.elapsed());
+        let mut exchange = Self {
+            backend,
+            in_flight: Some(in_flight),
+            status,
+            headers,
+            answer: Some(answer),
+            ahead: None,
+            failure: None,
+            has_begun: false,
+            first_token_until,
+            between_bytes: timeouts.between_bytes,
+        };
+        // An answer without a body is over here.
+        exchange.look_ahead();
+        Ok(exchange)
+    }
+
+    /// Status of the answer; never 1xx.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Headers of the answer, without those that concern only the connection it came on.
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// Who answers.
+    pub(crate) fn backend(&self) -> &Arc<Backend> {
+        &self.backend
+    }
+
+    /// When the first content must be there: `first_token` after the request was sent.
+    pub(crate) fn first_token_until(&self) -> Instant {
+        self.first_token_until
+    }
+
+    /// The next bytes of the body, never empty; none at its end. Waits until
+    /// [`Self::first_token_until`] for the first bytes, then `between_bytes` at most.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]: the body has not ended, and never will.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        let until = if self.has_begun {
+            Instant::now() + self.between_bytes
+        } else {
+            self.first_token_until
+        };
+        self.chunk_until(until).await
+    }
+
+    /// As [`Self::chunk`], with a limit of the caller's: for a stream whose first bytes are not yet
+    /// its first content.
+    ///
+    /// # Errors
+    /// As [`Self::chunk`].
+    ///
+    /// # Cancel safety
+    /// As [`Self::chunk`].
+    pub(crate) async fn chunk_until(
+        &mut self,
+        until: Instant,
+    ) -> Result<Option<Bytes>, UpstreamError> {
+        let read = match (self.ahead.take(), &mut self.answer) {
+            (Some(read), _) => read,
+            (None, Some(answer)) => timeout_at(until, answer.read())
+                .await
+                .unwrap_or(Err(UpstreamError::Timeout)),
+            (None, None) => return self.failure.clone().map_or(Ok(None), Err),
+        };
+        match read {
+            Ok(Some(bytes)) => {
+                self.has_begun = true;
+                self.look_ahead();
+                Ok(Some(bytes))
+            }
+            Ok(None) => {
+                self.finish();
+                Ok(None)
+            }
+            Err(error) => {
+                self.fail(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads what is already there. When that is the end, the exchange is over before the bytes in
+    /// front of it are handed on.
+    fn look_ahead(&mut self) {
+        let Some(answer) = &mut self.answer else {
+            return;
+        };
+        // Unconstrained: tokio's budget may be used up, and then nothing would seem to be there.
+        match tokio::task::unconstrained(answer.read()).now_or_never() {
+            Some(Ok(None)) => self.finish(),
+            read => self.ahead = read,
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(answer) = self.answer.take() {
+            match answer {
+                Answer::H1(answer) => answer.finish(),
+                Answer::H2(answer) => drop(answer),
+            }
+            self.backend.state.record_success();
+        }
+        self.in_flight = None;
+    }
+
+    fn fail(&mut self, error: &UpstreamError) {
+        self.answer = None;
+        self.in_flight = None;
+        self.failure = Some(error.clone());
+        self.backend.state.record_failure(std::time::Instant::now());
+    }
+}
+
+impl Backend {
+    /// Counts an attempt that gave no answer.
+    pub(super) fn record_failed_attempt(&self, error: &AttemptError) {
+        self.count_attempt(error.result());
+        if error.counts_against_backend() {
+            self.state.record_failure(std::time::Instant::now());
+        }
+    }
+}
+
+/// An answer whose head is there, and when its first content is due.
+pub(super) struct Opened {
+    answer: Answer,
+    first_token_until: Instant,
+}
+
+/// One connection, one request, one head.
+async fn attempt(
+    backend: &Backend,
+    out: &Outgoing,
+    timeouts: &Timeouts,
+    fresh: bool,
+) -> Result<Opened, Failed> {
+    let framing = framing(out);
+    let connection = connect::connect(backend, timeouts.connect, fresh).await?;
+    let mut sending = Sending::new(connection, out, framing, backend)?;
+    // What a write met shows in the answer, or in its absence.
+    let _ = sending
+        .send(out, framing, backend, timeouts.between_bytes)
+        .await?;
+    sending.answer(&out.method, timeouts.first_token).await
+}
+
+/// How a request with a body that is there is framed. Without a body, only methods that usually
+/// have one say that it is empty (RFC 9110 §8.6).
+fn framing(out: &Outgoing) -> Framing {
+    let may_be_silent = matches!(
+        out.method,
+        Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS
+    );
+    if out.body.is_empty() && may_be_silent {
+        Framing::None
+    } else {
+        Framing::Length(out.body.len() as u64)
+    }
+}
+
+impl Sending {
+    pub(super) fn new(
+        connection: Connection,
+        out: &Outgoing,
+        framing: Framing,
+        backend: &Backend,
+    ) -> Result<Self, Failed> {
+        Ok(match connection {
+            Connection::H1 {
+                stream,
+                reused,
+                home,
+            } => Self::H1(Box::new(h1::Sending::new(stream, reused, home))),
+            Connection::H2 { session, reused } => Self::H2(Box::new(h2::Sending::start(
+                session,
+                reused,
+                out,
+                backend.identity(),
+                framing,
+            )?)),
+        })
+    }
+
+    /// Sends the whole request.
+    async fn send(
+        &mut self,
+        out: &Outgoing,
+        framing: Framing,
+        backend: &Backend,
+        limit: Duration,
+    ) -> Result<Written, Failed> {
+        match self {
+            Self::H1(sending) => {
+                let head = h1::head(out, backend.identity(), framing)?;
+                Ok(sending.send(head, &out.body, limit).await?)
+            }
+            Self::H2(sending) => sending.write(out.body.clone(), true, limit).await,
+        }
+    }
+
+    /// Whether a fresh connection may take over: this one had been idle, and nothing came back.
+    pub(super) fn may_be_replaced(&self) -> bool {
+        match self {
+            Self::H1(sending) => sending.is_reused() && sending.is_unanswered(),
+            Self::H2(sending) => sending.is_reused() && sending.is_unanswered(),
+        }
+    }
+
+    /// Awaits the head of the answer for `first_token`.
+    pub(super) async fn answer(
+        self,
+        method: &Method,
+        first_token: Duration,
+    ) -> Result<Opened, Failed> {
+        let sent = Instant::now();
+        let first_token_until = sent + first_token;
+        let answered = match self {
+            Self::H1(sending) => sending
+                .answer(method, first_token_until)
+                .await
+                .map(|answer| Answer::H1(Box::new(answer))),
+            Self::H2(sending) => sending
+                .answer(first_token_until)
+                .await
+                .map(|answer| Answer::H2(Box::new(answer))),
+        };
+        match answered {
+            Ok(answer) => Ok(Opened {
+                answer,
+                first_token_until,
+            }),
+            Err(failed) => {
+                let was_idle = failed.was_idle && sent.elapsed() < DEAD_WITHIN;
+                Err(Failed { was_idle, ..failed })
+            }
+        }
+    }
+}
+
+impl Answer {
+    fn head(&mut self) -> (StatusCode, HeaderMap) {
+        let (status, headers) = match self {
+            Self::H1(answer) => (answer.status(), answer.headers()),
+            Self::H2(answer) => (answer.status(), answer.headers()),
+        };
+        (status, headers.map(headers::response).unwrap_or_default())
+    }
+
+    async fn read(&mut self) -> Read {
+        match self {
+            Self::H1(answer) => answer.read().await,
+            Self::H2(answer) => answer.read().await,
+        }
+    }
+}
+
+/// The metric label `result` of an answer.
+fn class(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    }
+}
