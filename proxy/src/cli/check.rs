@@ -32,9 +32,12 @@ fn report(path: &Path, colour: bool) -> (String, bool) {
 
 fn failure(path: &Path, problems: &Problems, colour: bool) -> String {
     let count = problems.list().len();
-    let errors = if count == 1 { "error" } else { "errors" };
     let rendered = problems.render(Severity::Error, colour);
-    format!("{rendered}\n\n{}: {count} {errors}", path.display())
+    format!(
+        "{rendered}\n\n{}: {}",
+        path.display(),
+        counted(count, "error")
+    )
 }
 
 fn success(path: &Path, loaded: &Loaded, colour: bool) -> String {
@@ -58,7 +61,7 @@ fn summary(config: &Config) -> String {
         "http"
     };
     let caller = match config.auth.mode {
-        AuthMode::Keys => format!("{} keys", config.auth.keys.len()),
+        AuthMode::Keys => counted(config.auth.keys.len(), "key"),
         AuthMode::Open => "open to everybody".to_owned(),
         AuthMode::PassThrough => "bearers passed through".to_owned(),
     };
@@ -68,7 +71,7 @@ fn summary(config: &Config) -> String {
     };
     let backends: usize = config.pools.iter().map(|pool| pool.backends.len()).sum();
     let pipeline = &config.pipeline;
-    let slots = pipeline.slots().count();
+    let slots = counted(pipeline.slots().count(), "slot");
     let needed = pipeline.instances_needed(server.workers);
     let bytes = pipeline
         .slots()
@@ -85,15 +88,16 @@ fn summary(config: &Config) -> String {
         (
             "traffic",
             format!(
-                "{} routes to {} pools of {backends} backends",
-                config.routes.len(),
-                config.pools.len()
+                "{} to {} of {}",
+                counted(config.routes.len(), "route"),
+                counted(config.pools.len(), "pool"),
+                counted(backends, "backend"),
             ),
         ),
         (
             "plugins",
             format!(
-                "{slots} slots × ({} workers + spares) × 2 generations = {needed} of {} instances, \
+                "{slots} × ({} workers + spares) × 2 generations = {needed} of {} instances, \
                  at most {} of memory",
                 server.workers,
                 pipeline.max_instances,
@@ -107,6 +111,12 @@ fn summary(config: &Config) -> String {
         let _ = writeln!(summary, "  {name:<8} {value}");
     }
     summary.trim_end().to_owned()
+}
+
+/// `1 pool`, `2 pools`.
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
 }
 
 fn as_u64(number: usize) -> u64 {

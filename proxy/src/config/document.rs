@@ -13,7 +13,7 @@ use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeArray, DeInteger, DeTable, DeValue};
 
-use super::problem::Problem;
+use super::problem::{Problem, Problems};
 use super::substitute::{Source, Substitution};
 
 /// Fields whose value is a secret even when it is written in the file itself.
@@ -50,23 +50,21 @@ impl Document {
     /// the document is usable beside them.
     ///
     /// # Errors
-    /// The syntax errors, with the text as excerpts may show it.
+    /// The syntax errors.
     pub(crate) fn parse(
         text: &str,
         path: &Path,
         source: &Source<'_>,
-    ) -> Result<(Self, Vec<Problem>), (Arc<str>, Vec<Problem>)> {
+    ) -> Result<(Self, Vec<Problem>), Problems> {
         let (table, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
             let shown = mask_lines(text);
-            let problems = errors
-                .iter()
-                .map(|error| {
-                    let span = error.span().unwrap_or(0..0);
-                    Problem::at(path, &shown, span, format!("not TOML: {}", error.message()))
-                })
-                .collect();
-            return Err((shown.into(), problems));
+            let problems = errors.iter().map(|error| {
+                let span = error.span().unwrap_or(0..0);
+                Problem::at(path, &shown, span, format!("not TOML: {}", error.message()))
+            });
+            let problems = problems.collect();
+            return Err(Problems::new(shown.into(), problems));
         }
         let mut reader = Reader {
             text,
@@ -340,8 +338,12 @@ fn mask_lines(text: &str) -> String {
                 let (before, rest) = line.split_at(at);
                 let behind = rest.strip_prefix(field).unwrap_or_default().trim_start();
                 let is_whole = !before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
-                if is_whole && behind.starts_with('=') && !rest.contains("${") {
-                    ranges.push(start + line.len() - behind.len() + 1..start + line.len());
+                if let Some(value) = behind.strip_prefix('=')
+                    && is_whole
+                    && !rest.contains("${")
+                {
+                    let end = start + line.len();
+                    ranges.push(end - value.trim_start().len()..end);
                 }
             }
         }

@@ -82,8 +82,7 @@ pub(super) fn load_with(
     let full = absolute(origin);
     let folder = full.parent().unwrap_or(&full);
     let source = Source { variable, folder };
-    let (document, mut problems) = Document::parse(text, origin, &source)
-        .map_err(|(shown, problems)| Problems::new(shown, problems))?;
+    let (document, mut problems) = Document::parse(text, origin, &source)?;
     problems.extend(structure::check(&document));
     if !problems.is_empty() {
         return Err(finish(&document, problems).with_files(document.files));

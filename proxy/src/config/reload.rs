@@ -16,42 +16,45 @@ pub(crate) fn check_reload(old: &Config, new: &Config) -> Result<(), Problems> {
     let mut fixed = Fixed {
         problems: Vec::new(),
     };
-    fixed.same("server.listen", old.server.listen, new.server.listen);
-    fixed.same("server.workers", old.server.workers, new.server.workers);
     let tls = |config: &Config| tls(config.server.tls.as_ref());
-    fixed.same("server.tls", tls(old), tls(new));
     let admin = |config: &Config| address(config.admin.listen);
-    fixed.same("admin.listen", admin(old), admin(new));
     let metrics = |config: &Config| address(config.telemetry.listen);
-    fixed.same("telemetry.listen", metrics(old), metrics(new));
     let format = |config: &Config| match config.telemetry.log_format {
         LogFormat::Text => "text",
         LogFormat::Json => "json",
     };
+    fixed.same("server.listen", &old.server.listen, &new.server.listen);
+    fixed.same("server.workers", &old.server.workers, &new.server.workers);
+    fixed.same("server.tls", &tls(old), &tls(new));
+    fixed.same("admin.listen", &admin(old), &admin(new));
+    fixed.same("telemetry.listen", &metrics(old), &metrics(new));
     fixed.same("telemetry.log_format", format(old), format(new));
-    let level = |config: &Config| config.telemetry.log_level.clone();
-    fixed.same("telemetry.log_level", level(old), level(new));
+    fixed.same(
+        "telemetry.log_level",
+        &old.telemetry.log_level,
+        &new.telemetry.log_level,
+    );
 
     let (old, new) = (&old.pipeline, &new.pipeline);
     fixed.same(
         "pipeline.max_instances",
-        old.max_instances,
-        new.max_instances,
+        &old.max_instances,
+        &new.max_instances,
     );
     fixed.same(
         "pipeline.max_memory_bytes",
-        old.max_memory_bytes,
-        new.max_memory_bytes,
+        &old.max_memory_bytes,
+        &new.max_memory_bytes,
     );
     fixed.same(
         "pipeline.compile_cache",
-        old.compile_cache.display().to_string(),
-        new.compile_cache.display().to_string(),
+        &old.compile_cache.display().to_string(),
+        &new.compile_cache.display().to_string(),
     );
     fixed.same(
         "pipeline.compile_cache_bytes",
-        old.compile_cache_bytes,
-        new.compile_cache_bytes,
+        &old.compile_cache_bytes,
+        &new.compile_cache_bytes,
     );
     match fixed.problems.is_empty() {
         true => Ok(()),
@@ -64,7 +67,7 @@ struct Fixed {
 }
 
 impl Fixed {
-    fn same<T: PartialEq + Display>(&mut self, field: &str, old: T, new: T) {
+    fn same<T: PartialEq + Display + ?Sized>(&mut self, field: &str, old: &T, new: &T) {
         if old != new {
             let message = format!(
                 "{field}: cannot change while running, from {old} to {new}; restart to apply it"

@@ -285,7 +285,7 @@ fn a_server_certificate_and_its_key_are_taken() {
     let loaded = load_with(&text, origin, &two_workers(), &variable).unwrap();
     let tls = loaded.config.server.tls.as_ref().unwrap();
     assert!(tls.cert_file.is_absolute() && tls.cert_file.is_file());
-    assert_eq!(loaded.watched, [tls.cert_file.clone()]);
+    assert_eq!(loaded.watched, std::slice::from_ref(&tls.cert_file));
 }
 
 /// What `/admin/config` shows: every default is filled in.

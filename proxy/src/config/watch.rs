@@ -153,25 +153,26 @@ struct Watch {
 impl Watch {
     fn run(mut self, woken: &StdReceiver<()>, report: &mpsc::Sender<()>, poll: Duration) {
         loop {
-            let wait = woken.recv_timeout(poll);
-            if wait == Err(RecvTimeoutError::Disconnected) || report.is_closed() {
-                return;
-            }
             let orders = std::mem::take(&mut *lock(&self.shared.orders));
-            if orders.stop {
+            if orders.stop || report.is_closed() {
                 return;
             }
             if let Some(paths) = orders.paths {
                 self.set_paths(paths);
             }
             self.follow();
-            if self.look() == self.known {
-                continue;
+            if self.look() != self.known {
+                let seen = settled(|| self.look(), || pause(woken, self.settle));
+                if seen != self.known {
+                    self.known = seen;
+                    // Full: the reader has yet to look at the last report, which this one joins.
+                    let _ = report.try_send(());
+                }
+                continue; // a pause may have eaten the wake-up of an order
             }
-            self.known = self.settled(woken);
-            self.follow();
-            // Full: the reader has not yet looked at the last report, which this one joins.
-            let _ = report.try_send(());
+            if woken.recv_timeout(poll) == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
         }
     }
 
@@ -189,23 +190,6 @@ impl Watch {
     fn look(&self) -> BTreeMap<PathBuf, Content> {
         let paths = self.known.keys();
         paths.map(|path| (path.clone(), content_of(path))).collect()
-    }
-
-    /// The content of all files, once two looks in a row agree.
-    fn settled(&self, woken: &StdReceiver<()>) -> BTreeMap<PathBuf, Content> {
-        let mut seen = self.look();
-        for _ in 0..MAX_SETTLING {
-            let before = std::mem::take(&mut seen);
-            pause(woken, self.settle);
-            if lock(&self.shared.orders).stop {
-                return before;
-            }
-            seen = self.look();
-            if seen == before {
-                break;
-            }
-        }
-        seen
     }
 
     /// Watches the folders that matter. A folder can appear between the look for it and the watch
@@ -260,7 +244,21 @@ impl Watch {
     }
 }
 
-/// Waits, eating wake-ups: whatever they announce is seen by the look that follows.
+/// What there is to see, once two looks in a row agree.
+fn settled<T: PartialEq>(mut look: impl FnMut() -> T, mut pause: impl FnMut()) -> T {
+    let mut seen = look();
+    for _ in 0..MAX_SETTLING {
+        pause();
+        let now = look();
+        if now == seen {
+            break;
+        }
+        seen = now;
+    }
+    seen
+}
+
+/// Waits, eating wake-ups: whatever they announce is seen when the thread looks again.
 fn pause(woken: &StdReceiver<()>, time: Duration) {
     let until = Instant::now() + time;
     while let Some(left) = until.checked_duration_since(Instant::now()) {

@@ -68,8 +68,7 @@ impl Time {
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = self.0.as_micros();
-        // `1h` and `3600s` are the same time; the longest unit that divides it reads best, but days
-        // only where they were likely meant.
+        // `1h` and `3600s` are the same time; the longest unit that divides it reads best.
         let (unit, length) = TIME_UNITS
             .iter()
             .find(|(_, length)| micros.is_multiple_of(u128::from(*length)))

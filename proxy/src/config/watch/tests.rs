@@ -23,8 +23,15 @@ async fn report(reports: &mut mpsc::Receiver<()>, after: &str) {
 async fn silent(reports: &mut mpsc::Receiver<()>, marker: &Path, about: &str) {
     tokio::time::sleep(DEBOUNCE * 5).await;
     assert!(reports.try_recv().is_err(), "reported: {about}");
-    fs::write(marker, about).unwrap();
+    replace(marker, about);
     report(reports, "the marker").await;
+}
+
+/// Changes a file in one step, so that no state in between can be seen.
+fn replace(path: &Path, content: &str) {
+    let next = path.with_extension("next");
+    fs::write(&next, content).unwrap();
+    fs::rename(&next, path).unwrap();
 }
 
 fn watch(paths: &[&Path]) -> (Watcher, mpsc::Receiver<()>) {
@@ -153,32 +160,23 @@ async fn other_files_reads_and_equal_content_are_silent() {
     silent(&mut reports, &marker, "another file").await;
     assert_eq!(fs::read_to_string(&path).unwrap(), "0");
     silent(&mut reports, &marker, "a read").await;
-    fs::write(&path, "0").unwrap();
+    replace(&path, "0");
     silent(&mut reports, &marker, "the same content").await;
 }
 
-/// Each write comes within the time in which files must hold still.
-#[tokio::test]
-async fn a_file_that_is_written_in_pieces_is_reported_when_it_is_whole() {
-    use std::io::Write as _;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("plugin.wasm");
-    fs::write(&path, "old").unwrap();
-    let paths = vec![path.clone()];
-    let debounce = Duration::from_millis(400);
-    let (_watcher, mut reports) = Watcher::new(paths, debounce, NO_POLL);
-    let written = path.clone();
-    let writer = tokio::task::spawn_blocking(move || {
-        let mut file = fs::File::create(written).unwrap();
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_millis(1500) {
-            file.write_all(b"piece").unwrap();
-        }
-        file.write_all(b"end").unwrap();
-    });
-    report(&mut reports, "the last piece").await;
-    assert!(fs::read(&path).unwrap().ends_with(b"end"));
-    writer.await.unwrap();
+#[test]
+fn what_is_still_being_written_is_not_reported() {
+    let mut states = ["", "half", "whole", "whole", "next"].into_iter();
+    let mut pauses = 0;
+    let seen = settled(|| states.next().unwrap(), || pauses += 1);
+    assert_eq!((seen, pauses), ("whole", 3));
+}
+
+#[test]
+fn what_never_holds_still_is_reported_in_the_end() {
+    let mut writes = 0..;
+    let seen = settled(|| writes.next().unwrap(), || ());
+    assert_eq!(seen, MAX_SETTLING);
 }
 
 #[tokio::test]
