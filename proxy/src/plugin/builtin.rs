@@ -12,8 +12,10 @@ include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
 /// [`LoadError::UnknownBuiltin`] with the names that there are.
 pub(super) fn get(name: &str) -> Result<Bytes, LoadError> {
     let found = BUILTIN.iter().find(|(known, _)| *known == name);
-    found.map(|(_, bytes)| Bytes::from_static(bytes)).ok_or_else(|| LoadError::UnknownBuiltin {
-        name: name.to_owned(),
-        known: BUILTIN.iter().map(|(known, _)| *known).collect(),
-    })
+    found
+        .map(|(_, bytes)| Bytes::from_static(bytes))
+        .ok_or_else(|| LoadError::UnknownBuiltin {
+            name: name.to_owned(),
+            known: BUILTIN.iter().map(|(known, _)| *known).collect(),
+        })
 }
