@@ -44,7 +44,11 @@ pub(crate) enum FolderError {
          `[pipeline] compile_cache`",
         path.display()
     )]
-    NotPrivate { path: PathBuf, found: String, owner: u32 },
+    NotPrivate {
+        path: PathBuf,
+        found: String,
+        owner: u32,
+    },
 }
 
 /// A folder of compiled components.
@@ -62,13 +66,23 @@ impl CompileCache {
     /// # Errors
     /// [`FolderError`].
     pub(super) fn open(folder: &Path, max_bytes: u64) -> Result<Self, FolderError> {
-        let failed = |source| FolderError::Io { path: folder.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        let failed = |source| FolderError::Io {
+            path: folder.to_owned(),
+            source,
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(failed)?;
         // Of the path itself: a link could be turned to another folder after the check.
         let found = fs::symlink_metadata(folder).map_err(failed)?;
         let owner = rustix::process::geteuid().as_raw();
-        let not_private =
-            |found| FolderError::NotPrivate { path: folder.to_owned(), found, owner };
+        let not_private = |found| FolderError::NotPrivate {
+            path: folder.to_owned(),
+            found,
+            owner,
+        };
         if !found.is_dir() {
             return Err(not_private("not a folder".to_owned()));
         }
@@ -78,7 +92,11 @@ impl CompileCache {
         if found.mode() & 0o077 != 0 {
             return Err(not_private(format!("mode {:o}", found.mode() & 0o7777)));
         }
-        Ok(Self { folder: folder.to_owned(), max_bytes, tidying: Mutex::new(()) })
+        Ok(Self {
+            folder: folder.to_owned(),
+            max_bytes,
+            tidying: Mutex::new(()),
+        })
     }
 
     /// The compiled component, from the folder or else compiled now and kept.
@@ -96,7 +114,9 @@ impl CompileCache {
             return Ok(component);
         }
         let component = Component::from_binary(engine, bytes)?;
-        let kept = component.serialize().and_then(|code| Ok(self.keep(&path, &code)?));
+        let kept = component
+            .serialize()
+            .and_then(|code| Ok(self.keep(&path, &code)?));
         if let Err(error) = kept {
             tracing::warn!(path = %path.display(), %error, "compiled component not kept");
         }
@@ -121,16 +141,24 @@ impl CompileCache {
     /// Removes the least recently used until `bytes` more fit.
     fn make_room(&self, bytes: u64) -> io::Result<()> {
         // A poisoned lock guards nothing but the order of deletions.
-        let _tidying = self.tidying.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _tidying = self
+            .tidying
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         let mut files = Vec::new();
         let mut total = bytes;
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let path = entry.path();
-            if path.extension().is_none_or(|extension| extension != EXTENSION) {
+            if path
+                .extension()
+                .is_none_or(|extension| extension != EXTENSION)
+            {
                 continue;
             }
-            let Ok(found) = entry.metadata() else { continue };
+            let Ok(found) = entry.metadata() else {
+                continue;
+            };
             total += found.len();
             files.push((found.modified()?, found.len(), path));
         }
@@ -153,7 +181,11 @@ impl CompileCache {
 fn file_name(engine: &Engine, sha256: &[u8; 32]) -> String {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
-    format!("{}-{:016x}.{EXTENSION}", super::hex(sha256), hasher.finish())
+    format!(
+        "{}-{:016x}.{EXTENSION}",
+        super::hex(sha256),
+        hasher.finish()
+    )
 }
 
 /// A component from a file of the folder; none when there is none, or it is not as it was written.
@@ -180,9 +212,12 @@ fn read(engine: &Engine, path: &Path) -> Option<Component> {
 
 /// The code in a file, if it is what was written.
 fn checked(bytes: &[u8]) -> Result<&[u8], String> {
-    let (header, code) =
-        bytes.split_at_checked(HEADER_BYTES).ok_or_else(|| "cut file".to_owned())?;
-    let hash = header.strip_prefix(MAGIC.as_slice()).ok_or_else(|| "another format".to_owned())?;
+    let (header, code) = bytes
+        .split_at_checked(HEADER_BYTES)
+        .ok_or_else(|| "cut file".to_owned())?;
+    let hash = header
+        .strip_prefix(MAGIC.as_slice())
+        .ok_or_else(|| "another format".to_owned())?;
     if hash != Sha256::digest(code).as_slice() {
         return Err("changed after it was written".to_owned());
     }
@@ -190,7 +225,10 @@ fn checked(bytes: &[u8]) -> Result<&[u8], String> {
 }
 
 /// The only unsafe code of the crate.
-#[expect(unsafe_code, reason = "compiled code cannot be verified, only its origin can")]
+#[expect(
+    unsafe_code,
+    reason = "compiled code cannot be verified, only its origin can"
+)]
 fn deserialize(engine: &Engine, code: &[u8]) -> Result<Component, String> {
     // SAFETY: `code` must be what `Component::serialize` gave, unchanged. It was read from a folder
     // that `CompileCache::open` found to be ours and closed to everyone else, and `checked` found
@@ -235,7 +273,9 @@ mod tests {
     fn folder_of_others_is_refused() {
         let folder = private();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o750)).unwrap();
-        let refused = CompileCache::open(folder.path(), 1 << 20).unwrap_err().to_string();
+        let refused = CompileCache::open(folder.path(), 1 << 20)
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("mode 750"), "{refused}");
         assert!(refused.contains("chmod 700"), "{refused}");
     }
@@ -246,7 +286,10 @@ mod tests {
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(folder.path(), &link).unwrap();
         let refused = CompileCache::open(&link, 1 << 20);
-        assert!(matches!(refused, Err(FolderError::NotPrivate { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(FolderError::NotPrivate { .. })),
+            "{refused:?}"
+        );
     }
 
     #[test]
@@ -277,7 +320,12 @@ mod tests {
         let good = fs::read(&path).unwrap();
         let mut flipped = good.clone();
         *flipped.last_mut().unwrap() ^= 1;
-        for damaged in [flipped, good[..good.len() / 2].to_vec(), good[..7].to_vec(), Vec::new()] {
+        for damaged in [
+            flipped,
+            good[..good.len() / 2].to_vec(),
+            good[..7].to_vec(),
+            Vec::new(),
+        ] {
             fs::write(&path, &damaged).unwrap();
             assert!(read(&engine, &path).is_none());
             compiled(&cache, &engine, "(component)");
@@ -296,7 +344,12 @@ mod tests {
         let one = fs::metadata(&first).unwrap().len();
         let set = |path: &Path, age: u64| {
             let then = SystemTime::now() - Duration::from_secs(age);
-            File::options().append(true).open(path).unwrap().set_modified(then).unwrap();
+            File::options()
+                .append(true)
+                .open(path)
+                .unwrap()
+                .set_modified(then)
+                .unwrap();
         };
         set(&first, 20);
         set(&second, 10);

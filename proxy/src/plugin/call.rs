@@ -94,10 +94,15 @@ where
     };
     match outcome {
         Ok(result) => Ok(Some(result)),
-        Err(Failure { kind: FailureKind::Unsupported, .. }) => Ok(None),
+        Err(Failure {
+            kind: FailureKind::Unsupported,
+            ..
+        }) => Ok(None),
         Err(_) => match inner.slot.on_failure {
             OnFailure::Skip => Ok(None),
-            OnFailure::Deny => Err(Denied { slot: inner.slot.name.clone() }),
+            OnFailure::Deny => Err(Denied {
+                slot: inner.slot.name.clone(),
+            }),
         },
     }
 }
@@ -125,7 +130,8 @@ where
         let _turns = (spare, core);
         run_stage(&owner, &cx.lend(), &selection, &argument, stage)
     });
-    task.await.unwrap_or_else(|error| Err(Failure::new(FailureKind::Trap, error.to_string())))
+    task.await
+        .unwrap_or_else(|error| Err(Failure::new(FailureKind::Trap, error.to_string())))
 }
 
 async fn turn(lane: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Failure> {
@@ -141,7 +147,9 @@ fn run_stage<A, T>(
     stage: Stage<A, T>,
 ) -> Result<T, Failure> {
     run(inner, cx.request_id, |instance| {
-        instance.state().begin(Some(Arc::clone(cx.prompt)), cx.request_id);
+        instance
+            .state()
+            .begin(Some(Arc::clone(cx.prompt)), cx.request_id);
         stage(&inner.view, instance, cx, selection, argument)
     })
 }
@@ -161,7 +169,11 @@ fn run<T>(
             let outcome = call(instance);
             instance.state().end();
             let took = started.elapsed();
-            lease.finish(outcome.as_ref().map_or_else(|failure| failure.kind.leaves_instance_alive(), |_| true));
+            lease.finish(
+                outcome
+                    .as_ref()
+                    .map_or_else(|failure| failure.kind.leaves_instance_alive(), |_| true),
+            );
             (outcome, Some(took))
         }
         None => {
@@ -183,9 +195,24 @@ fn log(inner: &Inner, request_id: &str, failure: &Failure) {
     let kind = failure.kind.as_str();
     let detail = failure.detail.as_str();
     if failure.kind == FailureKind::Unsupported {
-        tracing::debug!(slot, plugin, stage, request_id, detail, "plugin does not support this");
+        tracing::debug!(
+            slot,
+            plugin,
+            stage,
+            request_id,
+            detail,
+            "plugin does not support this"
+        );
     } else if inner.tally.may_log() {
-        tracing::warn!(slot, plugin, stage, request_id, kind, detail, "plugin call failed");
+        tracing::warn!(
+            slot,
+            plugin,
+            stage,
+            request_id,
+            kind,
+            detail,
+            "plugin call failed"
+        );
     }
 }
 
@@ -219,7 +246,9 @@ pub(super) fn on_compress(
 ) -> Result<Compression, Failure> {
     let budget = budget(rules.slot(), selection.shown_bytes);
     let edits = with_request(cx, selection, rules, |request| {
-        instance.enter(budget, |store, exports| exports.compress(store, request, wish))
+        instance.enter(budget, |store, exports| {
+            exports.compress(store, request, wish)
+        })
     })??;
     let plan = check::edits(cx.prompt, rules.slot(), &edits)?;
     Ok(Compression { plan, edits })
@@ -235,7 +264,9 @@ pub(super) fn on_decide(
 ) -> Result<Decision, Failure> {
     let budget = budget(rules.slot(), selection.shown_bytes);
     let decision = with_request(cx, selection, rules, |request| {
-        instance.enter(budget, |store, exports| exports.decide(store, request, summary))
+        instance.enter(budget, |store, exports| {
+            exports.decide(store, request, summary)
+        })
     })??;
     check::decision(decision, rules.slot())
 }
@@ -246,7 +277,10 @@ pub(super) fn on_admit(
     instance: &mut LiveInstance,
     answer: &AnswerFacts,
 ) -> Result<bool, Failure> {
-    let head = cut(&answer.head, usize::try_from(slot.answer_bytes).unwrap_or(usize::MAX));
+    let head = cut(
+        &answer.head,
+        usize::try_from(slot.answer_bytes).unwrap_or(usize::MAX),
+    );
     let budget = budget(slot, head.len());
     instance.enter(budget, |store, exports| exports.admit(store, answer, head))?
 }

@@ -25,7 +25,11 @@ const LONGEST_TTL: Duration = Duration::from_secs(31_536_000);
 
 /// A claim about an output, or the rule that it breaks.
 fn ensure(holds: bool, rule: impl FnOnce() -> String) -> Result<(), Failure> {
-    if holds { Ok(()) } else { Err(Failure::invalid(rule())) }
+    if holds {
+        Ok(())
+    } else {
+        Err(Failure::invalid(rule()))
+    }
 }
 
 /// Checks an opinion. Reasons that nobody asked for are dropped unread.
@@ -46,13 +50,18 @@ pub(super) fn opinion(mut opinion: Opinion, explain: bool) -> Result<Opinion, Fa
     }
     if let Some(language) = &opinion.language {
         ensure(is_language_tag(language), || {
-            format!("language {} is no BCP 47 tag of 2 to 35 bytes", shown(language))
+            format!(
+                "language {} is no BCP 47 tag of 2 to 35 bytes",
+                shown(language)
+            )
         })?;
     }
     attributes(&opinion.attributes)?;
     if explain {
         let reasons = opinion.reasons.len();
-        ensure(reasons <= REASONS, || format!("{reasons} reasons, at most {REASONS} allowed"))?;
+        ensure(reasons <= REASONS, || {
+            format!("{reasons} reasons, at most {REASONS} allowed")
+        })?;
         for reason in &opinion.reasons {
             at_most("a reason", reason, REASON_BYTES)?;
         }
@@ -65,18 +74,23 @@ pub(super) fn opinion(mut opinion: Opinion, explain: bool) -> Result<Opinion, Fa
 fn scored(scored: &Scored) -> Result<(), Failure> {
     let label = &scored.label;
     let is_label = (1..=LABEL_BYTES).contains(&label.len())
-        && label
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte));
+        && label.bytes().all(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte)
+        });
     ensure(is_label, || {
-        format!("label {} is not 1 to {LABEL_BYTES} bytes of `a-z 0-9 - _`", shown(label))
+        format!(
+            "label {} is not 1 to {LABEL_BYTES} bytes of `a-z 0-9 - _`",
+            shown(label)
+        )
     })?;
     fraction("confidence", scored.confidence)
 }
 
 /// NaN is in no range.
 fn fraction(what: &str, value: f32) -> Result<(), Failure> {
-    ensure((0.0..=1.0).contains(&value), || format!("{what} {value} is not within 0 to 1"))
+    ensure((0.0..=1.0).contains(&value), || {
+        format!("{what} {value} is not within 0 to 1")
+    })
 }
 
 /// The shape of RFC 5646 §2.1, without its registry: letters first, then subtags of letters and
@@ -96,7 +110,9 @@ fn is_language_tag(tag: &str) -> bool {
 
 fn attributes(attributes: &[Attribute]) -> Result<(), Failure> {
     let count = attributes.len();
-    ensure(count <= ATTRIBUTES, || format!("{count} attributes, at most {ATTRIBUTES} allowed"))?;
+    ensure(count <= ATTRIBUTES, || {
+        format!("{count} attributes, at most {ATTRIBUTES} allowed")
+    })?;
     for (place, Attribute { name, value }) in attributes.iter().enumerate() {
         let is_name = (1..=ATTRIBUTE_NAME_BYTES).contains(&name.len())
             && name.bytes().all(|byte| {
@@ -109,7 +125,10 @@ fn attributes(attributes: &[Attribute]) -> Result<(), Failure> {
             )
         })?;
         at_most("an attribute's value", value, ATTRIBUTE_VALUE_BYTES)?;
-        let is_first = attributes.iter().take(place).all(|earlier| earlier.name != *name);
+        let is_first = attributes
+            .iter()
+            .take(place)
+            .all(|earlier| earlier.name != *name);
         ensure(is_first, || format!("attribute `{name}` twice"))?;
     }
     Ok(())
@@ -117,12 +136,17 @@ fn attributes(attributes: &[Attribute]) -> Result<(), Failure> {
 
 fn at_most(what: &str, text: &str, bytes: usize) -> Result<(), Failure> {
     let len = text.len();
-    ensure(len <= bytes, || format!("{what} of {len} bytes, at most {bytes} allowed"))
+    ensure(len <= bytes, || {
+        format!("{what} of {len} bytes, at most {bytes} allowed")
+    })
 }
 
 /// A stranger's text for a message: cut and escaped.
 fn shown(text: &str) -> String {
-    format!("`{}`", super::text::escape_control(super::text::cut(text, LABEL_BYTES)))
+    format!(
+        "`{}`",
+        super::text::escape_control(super::text::cut(text, LABEL_BYTES))
+    )
 }
 
 /// Checks a cache policy against the contract and the slot's grants.
@@ -133,16 +157,23 @@ pub(super) fn decision(decision: Decision, slot: &Slot) -> Result<Decision, Fail
     if decision.store {
         let ttl = decision.ttl;
         ensure(!ttl.is_zero() && ttl <= LONGEST_TTL, || {
-            format!("ttl-seconds {} is not within 1 to {}", ttl.as_secs(), LONGEST_TTL.as_secs())
+            format!(
+                "ttl-seconds {} is not within 1 to {}",
+                ttl.as_secs(),
+                LONGEST_TTL.as_secs()
+            )
         })?;
     }
     for field in &decision.ignore {
-        ensure(slot.may_ignore.iter().any(|granted| granted == field), || {
-            format!("ignores `{field}`, which the slot's may_ignore does not grant")
-        })?;
+        ensure(
+            slot.may_ignore.iter().any(|granted| granted == field),
+            || format!("ignores `{field}`, which the slot's may_ignore does not grant"),
+        )?;
     }
     let parts = decision.key_parts.len();
-    ensure(parts <= KEY_PARTS, || format!("{parts} key parts, at most {KEY_PARTS} allowed"))?;
+    ensure(parts <= KEY_PARTS, || {
+        format!("{parts} key parts, at most {KEY_PARTS} allowed")
+    })?;
     for part in &decision.key_parts {
         at_most("a key part", part, KEY_PART_BYTES)?;
     }
@@ -183,11 +214,109 @@ fn shape<'a>(prompt: &'a Prompt, slot: &Slot) -> Shape<'a> {
         | Part::ToolCall(_)
         | Part::Other(_) => PartShape::Fixed,
     };
-    let messages = prompt.messages.iter().enumerate().map(|(place, message)| MessageShape {
-        locked: is_locked(prompt, slot, place),
-        group: message.group,
-        user: message.role == Role::User,
-        parts: message.parts.iter().map(part).collect(),
-    });
-    Shape { messages: messages.collect() }
+    let messages = prompt
+        .messages
+        .iter()
+        .enumerate()
+        .map(|(place, message)| MessageShape {
+            locked: is_locked(prompt, slot, place),
+            group: message.group,
+            user: message.role == Role::User,
+            parts: message.parts.iter().map(part).collect(),
+        });
+    Shape {
+        messages: messages.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labelled(label: &str, confidence: f32) -> Opinion {
+        let label = Some(Scored {
+            label: label.to_owned(),
+            confidence,
+        });
+        Opinion {
+            label,
+            ..Opinion::default()
+        }
+    }
+
+    fn refusal(broken: Opinion) -> String {
+        opinion(broken, true).unwrap_err().detail
+    }
+
+    #[test]
+    fn labels_and_confidences_keep_their_bounds() {
+        assert!(opinion(labelled(&"a".repeat(64), 1.0), false).is_ok());
+        assert!(opinion(labelled("code-review_2", 0.0), false).is_ok());
+        for label in ["", "Code", "a b", "é", &"a".repeat(65)] {
+            assert!(refusal(labelled(label, 0.5)).contains("label"), "{label}");
+        }
+        for confidence in [f32::NAN, -0.1, 1.1, f32::INFINITY] {
+            assert!(refusal(labelled("code", confidence)).contains("confidence"));
+        }
+    }
+
+    #[test]
+    fn malformed_language_tags_are_refused_and_unknown_ones_pass() {
+        for tag in ["fr", "pt-BR", "zh-Hant-TW", "qqq-x-a1"] {
+            assert!(is_language_tag(tag), "{tag}");
+        }
+        for tag in [
+            "",
+            "f",
+            "12",
+            "fr-",
+            "-fr",
+            "pt_BR",
+            "fr--ca",
+            "abcdefghi",
+            "dé",
+        ] {
+            assert!(!is_language_tag(tag), "{tag}");
+        }
+        assert!(!is_language_tag(&["abcdefgh"; 4].join("-").repeat(2)));
+    }
+
+    #[test]
+    fn attributes_are_few_small_and_unique() {
+        let attribute = |name: &str, value: &str| Attribute {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        };
+        let with = |attributes| Opinion {
+            attributes,
+            ..Opinion::default()
+        };
+        assert!(opinion(with(vec![attribute("topic.sub-1", "Éclair")]), false).is_ok());
+        let twice = vec![attribute("topic", "a"), attribute("topic", "b")];
+        assert!(refusal(with(twice)).contains("twice"));
+        assert!(refusal(with(vec![attribute("a_b", "")])).contains("attribute name"));
+        assert!(refusal(with(vec![attribute("a", &"x".repeat(257))])).contains("257 bytes"));
+        let many = (0..17).map(|n| attribute(&format!("a{n}"), "")).collect();
+        assert!(refusal(with(many)).contains("17 attributes"));
+    }
+
+    #[test]
+    fn reasons_are_read_only_when_asked_for() {
+        let reasons = vec!["x".repeat(257)];
+        let chatty = Opinion {
+            reasons,
+            ..Opinion::default()
+        };
+        assert!(opinion(chatty.clone(), false).unwrap().reasons.is_empty());
+        assert!(refusal(chatty).contains("a reason of 257 bytes"));
+    }
+
+    #[test]
+    fn complexity_is_a_fraction() {
+        let complex = Opinion {
+            complexity: Some(f32::NAN),
+            ..Opinion::default()
+        };
+        assert!(refusal(complex).contains("complexity"));
+    }
 }

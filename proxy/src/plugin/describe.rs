@@ -30,27 +30,39 @@ pub(super) fn check(info: &PluginInfo, slot: &Slot) -> Result<(), LoadError> {
                 .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == extra)
     };
     if !is_name(&info.name, NAME_BYTES, b'-') {
-        return broken(format!("`name` must be 1 to {NAME_BYTES} bytes of `a-z 0-9 -`"));
+        return broken(format!(
+            "`name` must be 1 to {NAME_BYTES} bytes of `a-z 0-9 -`"
+        ));
     }
     if !(1..=VERSION_BYTES).contains(&info.version.len()) || !info.version.is_ascii() {
-        return broken(format!("`version` must be 1 to {VERSION_BYTES} bytes of ASCII"));
+        return broken(format!(
+            "`version` must be 1 to {VERSION_BYTES} bytes of ASCII"
+        ));
     }
     if info.description.len() > DESCRIPTION_BYTES {
-        return broken(format!("`description` is longer than {DESCRIPTION_BYTES} bytes"));
+        return broken(format!(
+            "`description` is longer than {DESCRIPTION_BYTES} bytes"
+        ));
     }
     if info.config_schema.len() > SCHEMA_BYTES {
-        return broken(format!("`config-schema` is larger than {SCHEMA_BYTES} bytes"));
+        return broken(format!(
+            "`config-schema` is larger than {SCHEMA_BYTES} bytes"
+        ));
     }
     let is_header = |name: &String| {
         HeaderName::from_bytes(name.as_bytes()).is_ok_and(|parsed| parsed.as_str() == name)
     };
     if info.headers.len() > HEADERS || !info.headers.iter().all(is_header) {
-        return broken(format!("`headers` must be at most {HEADERS} lower-case header names"));
+        return broken(format!(
+            "`headers` must be at most {HEADERS} lower-case header names"
+        ));
     }
     if let TextWindow::Window { head, tail } = info.text
         && (head > WINDOW_BYTES || tail > WINDOW_BYTES)
     {
-        return broken(format!("`view.text`: head and tail must be at most {WINDOW_BYTES} bytes"));
+        return broken(format!(
+            "`view.text`: head and tail must be at most {WINDOW_BYTES} bytes"
+        ));
     }
     if info.metrics.len() > METRICS {
         return broken(format!("more than {METRICS} `metrics`"));
@@ -61,22 +73,30 @@ pub(super) fn check(info: &PluginInfo, slot: &Slot) -> Result<(), LoadError> {
                 "metric {place}: `name` must be 1 to {METRIC_NAME_BYTES} bytes of `a-z 0-9 _`"
             ));
         }
-        if info.metrics.iter().take(place).any(|earlier| earlier.name == metric.name) {
+        if info
+            .metrics
+            .iter()
+            .take(place)
+            .any(|earlier| earlier.name == metric.name)
+        {
             return broken(format!("metric `{}` twice", metric.name));
         }
-        check_metric(metric).map_err(|what| {
-            LoadError::Description(format!("metric `{}`: {what}", metric.name))
-        })?;
+        check_metric(metric)
+            .map_err(|what| LoadError::Description(format!("metric `{}`: {what}", metric.name)))?;
     }
     if info.wants_clock && !slot.grant_clock {
-        return Err(LoadError::NotGranted { capability: "clock" });
+        return Err(LoadError::NotGranted {
+            capability: "clock",
+        });
     }
     Ok(())
 }
 
 fn check_metric(metric: &MetricDeclaration) -> Result<(), String> {
     if metric.help.len() > HELP_BYTES || metric.help.contains(char::is_control) {
-        return Err(format!("`help` must be one line of at most {HELP_BYTES} bytes"));
+        return Err(format!(
+            "`help` must be one line of at most {HELP_BYTES} bytes"
+        ));
     }
     match &metric.kind {
         MetricKind::Counter => Ok(()),
@@ -99,7 +119,10 @@ fn check_metric(metric: &MetricDeclaration) -> Result<(), String> {
 /// every issue of the table.
 pub(super) fn check_config(info: &PluginInfo, slot: &Slot) -> Result<(), LoadError> {
     if info.config_schema.is_empty() {
-        let is_empty = slot.config.as_object().is_none_or(serde_json::Map::is_empty);
+        let is_empty = slot
+            .config
+            .as_object()
+            .is_none_or(serde_json::Map::is_empty);
         return if is_empty {
             Ok(())
         } else {
@@ -122,5 +145,9 @@ pub(super) fn check_config(info: &PluginInfo, slot: &Slot) -> Result<(), LoadErr
             message: error.to_string(),
         })
         .collect();
-    if issues.is_empty() { Ok(()) } else { Err(LoadError::Config { issues }) }
+    if issues.is_empty() {
+        Ok(())
+    } else {
+        Err(LoadError::Config { issues })
+    }
 }

@@ -47,15 +47,20 @@ impl TickingEngine {
         let engine = Engine::new(&config(max_instances, max_memory_bytes))?;
         let (stop, stopped) = mpsc::channel::<()>();
         let ticking = engine.weak();
-        thread::Builder::new().name("plugin-epoch".to_owned()).spawn(move || {
-            while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                match ticking.upgrade() {
-                    Some(engine) => engine.increment_epoch(),
-                    None => return,
+        thread::Builder::new()
+            .name("plugin-epoch".to_owned())
+            .spawn(move || {
+                while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                    match ticking.upgrade() {
+                        Some(engine) => engine.increment_epoch(),
+                        None => return,
+                    }
                 }
-            }
-        })?;
-        Ok(Arc::new(Self { engine, _stop: stop }))
+            })?;
+        Ok(Arc::new(Self {
+            engine,
+            _stop: stop,
+        }))
     }
 
     /// The engine.

@@ -19,7 +19,11 @@ pub(crate) enum HostError {
         "cannot set up the plugin engine for {max_instances} instances of {max_memory_bytes} bytes \
          (lower `[pipeline] max_instances`, or raise the limit of address space): {detail}"
     )]
-    Engine { max_instances: u32, max_memory_bytes: usize, detail: String },
+    Engine {
+        max_instances: u32,
+        max_memory_bytes: usize,
+        detail: String,
+    },
 }
 
 /// Why a candidate is refused. What ran in its slot goes on.
@@ -32,7 +36,10 @@ pub(crate) enum LoadError {
         source: io::Error,
     },
     #[error("there is no `builtin:{name}`; there are: {}", known.join(", "))]
-    UnknownBuiltin { name: String, known: Vec<&'static str> },
+    UnknownBuiltin {
+        name: String,
+        known: Vec<&'static str>,
+    },
     #[error(
         "`{}` is larger than the slot's max_component_bytes = {limit}; build it with --release, or \
          raise the limit",
@@ -70,7 +77,10 @@ pub(crate) enum LoadError {
         "it is a plugin for {}, and the slot is one for `{wanted}`; move it to such a slot",
         list(found)
     )]
-    WrongKind { wanted: &'static str, found: Vec<String> },
+    WrongKind {
+        wanted: &'static str,
+        found: Vec<String>,
+    },
     #[error(
         "it exports no `sluicegate:plugin/lifecycle`, which every plugin must; export the whole \
          world, as the SDK's macro does"
@@ -99,7 +109,9 @@ pub(crate) enum LoadError {
     Describe(#[source] Failure),
     #[error("`describe` breaks the contract: {0}")]
     Description(String),
-    #[error("it needs `{capability}`, which the slot does not grant; grant it, or use another plugin")]
+    #[error(
+        "it needs `{capability}`, which the slot does not grant; grant it, or use another plugin"
+    )]
     NotGranted { capability: &'static str },
     #[error("its config schema is no JSON Schema: {0}")]
     ConfigSchema(String),
@@ -120,13 +132,21 @@ impl LoadError {
     pub(super) fn may_be_half_written(&self) -> bool {
         matches!(
             self,
-            Self::Read { .. } | Self::Sha256 { .. } | Self::Empty | Self::NotWasm | Self::Malformed { .. }
+            Self::Read { .. }
+                | Self::Sha256 { .. }
+                | Self::Empty
+                | Self::NotWasm
+                | Self::Malformed { .. }
         )
     }
 }
 
 fn list(names: &[String]) -> String {
-    if names.is_empty() { "none".to_owned() } else { format!("`{}`", names.join("`, `")) }
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        format!("`{}`", names.join("`, `"))
+    }
 }
 
 fn issue_list(issues: &[ConfigIssue]) -> String {

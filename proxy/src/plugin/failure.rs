@@ -92,7 +92,10 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure with its detail.
     pub(super) fn new(kind: FailureKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into() }
+        Self {
+            kind,
+            detail: detail.into(),
+        }
     }
 
     /// A result that breaks the contract.
@@ -106,7 +109,10 @@ impl Failure {
             return Self::new(FailureKind::Deadline, exceeded.to_string());
         }
         // The engine keeps the type of this error to itself; a test holds its text.
-        if error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls")) {
+        if error
+            .chain()
+            .any(|cause| cause.to_string().contains("fuel allocated for hostcalls"))
+        {
             let limit = state.shared.slot.max_output_bytes;
             let detail = format!("handed over more than max_output_bytes = {limit} bytes");
             return Self::new(FailureKind::OutputTooLarge, detail);

@@ -46,7 +46,10 @@ pub(super) struct Prepared {
 impl Families {
     /// None known yet.
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, known: Mutex::default() }
+        Self {
+            metrics,
+            known: Mutex::default(),
+        }
     }
 
     /// Finds or makes the families of a plugin.
@@ -59,7 +62,10 @@ impl Families {
         slot: &SlotName,
     ) -> Result<Prepared, LoadError> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut prepared = Prepared { handles: Vec::new(), new: Vec::new() };
+        let mut prepared = Prepared {
+            handles: Vec::new(),
+            new: Vec::new(),
+        };
         for declared in &info.metrics {
             let name = full_name(&info.name, declared);
             let family = match known.get(&name) {
@@ -73,8 +79,8 @@ impl Families {
                     });
                 }
                 None => {
-                    let family = Family::new(&name, declared)
-                        .map_err(|error| LoadError::Metric {
+                    let family =
+                        Family::new(&name, declared).map_err(|error| LoadError::Metric {
                             name: name.clone(),
                             detail: error.to_string(),
                         })?;
@@ -94,9 +100,13 @@ impl Families {
     pub(super) fn publish(&self, prepared: Prepared) -> Result<(), LoadError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, family) in prepared.new {
-            self.metrics.registry().register(family.vector.collector()).map_err(|error| {
-                LoadError::Metric { name: name.clone(), detail: error.to_string() }
-            })?;
+            self.metrics
+                .registry()
+                .register(family.vector.collector())
+                .map_err(|error| LoadError::Metric {
+                    name: name.clone(),
+                    detail: error.to_string(),
+                })?;
             known.insert(name, family);
         }
         Ok(())
@@ -116,7 +126,11 @@ fn full_name(plugin: &str, declared: &MetricDeclaration) -> String {
 impl Family {
     fn new(name: &str, declared: &MetricDeclaration) -> Result<Self, prometheus::Error> {
         // Prometheus refuses an empty help text.
-        let help = if declared.help.is_empty() { "Of a plugin." } else { declared.help.as_str() };
+        let help = if declared.help.is_empty() {
+            "Of a plugin."
+        } else {
+            declared.help.as_str()
+        };
         let vector = match &declared.kind {
             MetricKind::Counter => {
                 Vector::Counter(IntCounterVec::new(Opts::new(name, help), &["slot"])?)
@@ -126,7 +140,11 @@ impl Family {
                 Vector::Histogram(HistogramVec::new(options, &["slot"])?)
             }
         };
-        Ok(Self { help: declared.help.clone(), kind: declared.kind.clone(), vector })
+        Ok(Self {
+            help: declared.help.clone(),
+            kind: declared.kind.clone(),
+            vector,
+        })
     }
 
     fn handle(&self, slot: &SlotName) -> MetricHandle {

@@ -35,10 +35,17 @@ impl Blueprint {
     /// [`LoadError::Configure`], [`LoadError::Config`].
     pub(super) fn make(&self) -> Result<LiveInstance, LoadError> {
         let timeout = self.shared.slot.configure_timeout;
-        let mut instance =
-            LiveInstance::start(&self.engine, &self.pre, &self.indices, &self.shared, timeout)?;
+        let mut instance = LiveInstance::start(
+            &self.engine,
+            &self.pre,
+            &self.indices,
+            &self.shared,
+            timeout,
+        )?;
         let configured = instance
-            .enter(timeout, |store, exports| exports.configure(store, &self.config))
+            .enter(timeout, |store, exports| {
+                exports.configure(store, &self.config)
+            })
             .map_err(LoadError::Configure)?;
         configured.map_err(|issues| LoadError::Config { issues })?;
         instance.store.data_mut().end();
@@ -76,15 +83,21 @@ impl LiveInstance {
         store.data_mut().begin(None, "");
         let started = run(&mut store, timeout, |store| pre.instantiate(store));
         let instance = started.map_err(|error| match error.downcast_ref() {
-            Some(full @ PoolConcurrencyLimitError { .. }) => {
-                LoadError::NoRoom { detail: full.to_string() }
-            }
+            Some(full @ PoolConcurrencyLimitError { .. }) => LoadError::NoRoom {
+                detail: full.to_string(),
+            },
             None => LoadError::Instantiate(failure(&error, &store)),
         })?;
         let exports = indices
             .load(&mut store, &instance)
-            .map_err(|error| LoadError::Contract { detail: format!("{error:#}") })?;
-        Ok(Self { store, exports, calls: 0 })
+            .map_err(|error| LoadError::Contract {
+                detail: format!("{error:#}"),
+            })?;
+        Ok(Self {
+            store,
+            exports,
+            calls: 0,
+        })
     }
 
     /// The instance's state.
@@ -123,7 +136,9 @@ fn failure(error: &wasmtime::Error, store: &Store<State>) -> Failure {
     let output = store.data().wasi.output();
     if !output.is_empty() {
         failure.detail.push_str("; it printed: ");
-        failure.detail.push_str(&super::text::escape_control(output.trim_end()));
+        failure
+            .detail
+            .push_str(&super::text::escape_control(output.trim_end()));
     }
     failure
 }

@@ -53,7 +53,10 @@ impl Host {
             Ok(_) => history.note(None),
             Err(LoadError::Stopping) => {}
             Err(error) => {
-                self.metrics.plugin_refused.with_label_values(&[slot.name.as_str()]).inc();
+                self.metrics
+                    .plugin_refused
+                    .with_label_values(&[slot.name.as_str()])
+                    .inc();
                 history.note(Some(&chain(error)));
             }
         }
@@ -102,7 +105,9 @@ impl Host {
         // One candidate at a time has instances that the allocator's room does not count.
         let _turn = self.candidates.lock().await;
         let (host, wanted) = (Arc::clone(self), Arc::clone(slot));
-        let candidate = self.blocking(move || host.try_out(&component, &wanted)).await?;
+        let candidate = self
+            .blocking(move || host.try_out(&component, &wanted))
+            .await?;
         self.accept(candidate, slot, sha256, history)
     }
 
@@ -111,7 +116,10 @@ impl Host {
         &self,
         work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
     ) -> Result<T, LoadError> {
-        self.control.spawn_blocking(work).await.map_err(|_| LoadError::Stopping)?
+        self.control
+            .spawn_blocking(work)
+            .await
+            .map_err(|_| LoadError::Stopping)?
     }
 
     fn fetch(&self, slot: &Slot) -> Result<(Bytes, [u8; 32]), LoadError> {
@@ -123,7 +131,10 @@ impl Host {
         if let Some(expected) = slot.sha256
             && expected != sha256
         {
-            return Err(LoadError::Sha256 { expected: hex(&expected), found: hex(&sha256) });
+            return Err(LoadError::Sha256 {
+                expected: hex(&expected),
+                found: hex(&sha256),
+            });
         }
         Ok((bytes, sha256))
     }
@@ -135,12 +146,16 @@ impl Host {
             Some(cache) => cache.load(engine, bytes, sha256),
             None => Component::from_binary(engine, bytes),
         };
-        compiled.map_err(|error| LoadError::Malformed { detail: format!("{error:#}") })
+        compiled.map_err(|error| LoadError::Malformed {
+            detail: format!("{error:#}"),
+        })
     }
 
     /// Takes a component through everything that needs it to run.
     fn try_out(&self, component: &Component, slot: &Arc<Slot>) -> Result<Candidate, LoadError> {
-        let contract = |error: wasmtime::Error| LoadError::Contract { detail: format!("{error:#}") };
+        let contract = |error: wasmtime::Error| LoadError::Contract {
+            detail: format!("{error:#}"),
+        };
         let pre = self.linker.instantiate_pre(component).map_err(contract)?;
         let indices = Indices::new(&pre, slot.kind).map_err(contract)?;
         let info = self.describe(&pre, &indices, slot)?;
@@ -151,7 +166,13 @@ impl Host {
         let view = ViewRules::new(Arc::clone(slot), &info);
         let config = slot.config.to_string();
         let engine = Arc::clone(&self.engine);
-        let blueprint = Blueprint { engine, pre, indices, shared, config };
+        let blueprint = Blueprint {
+            engine,
+            pre,
+            indices,
+            shared,
+            config,
+        };
         let mut first = blueprint.make()?;
         smoke::call(&view, &mut first)?;
         let spares = usize::try_from(slot.spares).unwrap_or(usize::MAX);
@@ -159,10 +180,17 @@ impl Host {
             blueprint,
             first,
             self.workers.saturating_add(spares),
-            self.metrics.plugin_idle_instances.with_label_values(&[slot.name.as_str()]),
+            self.metrics
+                .plugin_idle_instances
+                .with_label_values(&[slot.name.as_str()]),
             self.control.clone(),
         )?;
-        Ok(Candidate { info, view, metrics, pool })
+        Ok(Candidate {
+            info,
+            view,
+            metrics,
+            pool,
+        })
     }
 
     /// Asks a component who it is, on an instance of its own that knows no config and no grant.
@@ -174,7 +202,9 @@ impl Host {
     ) -> Result<PluginInfo, LoadError> {
         let nameless = self.shared(slot, slot.name.as_str(), false, Vec::new());
         let mut instance = LiveInstance::start(&self.engine, pre, indices, &nameless, DESCRIBE)?;
-        instance.enter(DESCRIBE, |store, exports| exports.describe(store)).map_err(LoadError::Describe)
+        instance
+            .enter(DESCRIBE, |store, exports| exports.describe(store))
+            .map_err(LoadError::Describe)
     }
 
     fn shared(
@@ -185,7 +215,9 @@ impl Host {
         metrics: Vec<MetricHandle>,
     ) -> Arc<Shared> {
         let dropped = |reason: &str| {
-            self.metrics.plugin_dropped.with_label_values(&[slot.name.as_str(), reason])
+            self.metrics
+                .plugin_dropped
+                .with_label_values(&[slot.name.as_str(), reason])
         };
         Arc::new(Shared {
             plugin: plugin.to_owned(),
@@ -208,7 +240,12 @@ impl Host {
         sha256: [u8; 32],
         history: &Arc<History>,
     ) -> Result<Arc<Plugin>, LoadError> {
-        let Candidate { info, view, metrics, pool } = candidate;
+        let Candidate {
+            info,
+            view,
+            metrics,
+            pool,
+        } = candidate;
         self.families.publish(metrics)?;
         let generation = history.generation.fetch_add(1, Ordering::Relaxed) + 1;
         let plugin = Arc::new(Plugin {
@@ -223,7 +260,9 @@ impl Host {
                 lane: BlockingLane {
                     control: self.control.clone(),
                     cores: Arc::clone(&self.cores),
-                    spares: Arc::new(Semaphore::new(usize::try_from(slot.spares).unwrap_or(1).max(1))),
+                    spares: Arc::new(Semaphore::new(
+                        usize::try_from(slot.spares).unwrap_or(1).max(1),
+                    )),
                 },
                 history: Arc::clone(history),
                 slot: Arc::clone(slot),
@@ -248,18 +287,29 @@ struct Candidate {
 
 /// Reads a file of at most `limit` bytes. Its size is asked first, and not believed.
 fn read(path: &Path, limit: u64) -> Result<Bytes, LoadError> {
-    let failed = |source| LoadError::Read { path: path.to_owned(), source };
-    let too_large = || LoadError::TooLarge { path: path.to_owned(), limit };
+    let failed = |source| LoadError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let too_large = || LoadError::TooLarge {
+        path: path.to_owned(),
+        limit,
+    };
     let file = File::open(path).map_err(failed)?;
     let found = file.metadata().map_err(failed)?;
     if !found.is_file() {
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+        return Err(failed(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        )));
     }
     if found.len() > limit {
         return Err(too_large());
     }
     let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     if bytes.len() as u64 > limit {
         return Err(too_large());
     }

@@ -108,7 +108,8 @@ impl Host {
         control: Handle,
         estimate: fn(&str) -> u32,
     ) -> Result<Arc<Self>, HostError> {
-        let cache = match CompileCache::open(&pipeline.compile_cache, pipeline.compile_cache_bytes) {
+        let cache = match CompileCache::open(&pipeline.compile_cache, pipeline.compile_cache_bytes)
+        {
             Ok(cache) => Some(cache),
             Err(error @ FolderError::NotPrivate { .. }) => return Err(error.into()),
             Err(error @ FolderError::Io { .. }) => {
@@ -168,9 +169,11 @@ impl Host {
 /// Lower-case hexadecimal.
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }

@@ -118,12 +118,17 @@ impl Tally {
     pub(super) fn new(metrics: &Metrics, slot: &SlotName) -> Self {
         let counter = |result: &str| {
             let labels = [slot.as_str(), result];
-            (metrics.plugin_calls.with_label_values(&labels), AtomicU64::new(0))
+            (
+                metrics.plugin_calls.with_label_values(&labels),
+                AtomicU64::new(0),
+            )
         };
         Self {
             ok: counter("ok"),
             failures: FailureKind::ALL.map(|kind| counter(kind.as_str())),
-            seconds: metrics.plugin_call_seconds.with_label_values(&[slot.as_str()]),
+            seconds: metrics
+                .plugin_call_seconds
+                .with_label_values(&[slot.as_str()]),
             last_error: Mutex::new(None),
             log_rate: Rate::new(FAILURES_LOGGED),
         }
@@ -149,7 +154,10 @@ impl Tally {
                 kind: failure.kind.as_str(),
                 detail: failure.detail.clone(),
             };
-            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+            *self
+                .last_error
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(last);
         }
     }
 
@@ -213,7 +221,11 @@ impl Inner {
             sha256: super::hex(&self.sha256),
             generation: self.generation,
             loaded_at: unix_seconds(self.loaded_at),
-            state: if alive < instances { "refilling" } else { "ready" },
+            state: if alive < instances {
+                "refilling"
+            } else {
+                "ready"
+            },
             idle_instances: self.pool.idle(),
             instances,
             calls: ok + failures.values().sum::<u64>(),
@@ -236,7 +248,10 @@ impl History {
 
     /// The last candidate, when it was refused.
     pub(super) fn last_refused(&self) -> Option<Refused> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -257,5 +272,6 @@ fn source(source: &Source) -> String {
 }
 
 fn unix_seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
 }

@@ -57,7 +57,10 @@ impl Pool {
         idle.add(gauge(alive));
         Ok(Arc::new(Self {
             blueprint,
-            seats: instances.into_iter().map(|instance| Mutex::new(Some(instance))).collect(),
+            seats: instances
+                .into_iter()
+                .map(|instance| Mutex::new(Some(instance)))
+                .collect(),
             alive: AtomicUsize::new(alive),
             retired: AtomicBool::new(false),
             refilling: AtomicBool::new(false),
@@ -78,7 +81,12 @@ impl Pool {
                         if let Some(instance) = guard.take() {
                             self.idle.dec();
                             let pool = Arc::clone(self);
-                            return Some(Lease { pool, instance: Some(instance), seat, healthy: false });
+                            return Some(Lease {
+                                pool,
+                                instance: Some(instance),
+                                seat,
+                                healthy: false,
+                            });
                         }
                     }
                     Err(TryLockError::WouldBlock) => passed_over = true,
@@ -100,7 +108,9 @@ impl Pool {
     /// Instances that wait for a call.
     pub(super) fn idle(&self) -> usize {
         let is_idle = |seat: &&Mutex<Option<Box<LiveInstance>>>| {
-            seat.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+            seat.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .is_some()
         };
         self.seats.iter().filter(is_idle).count()
     }
@@ -123,7 +133,9 @@ impl Pool {
     /// the rare case that the seats that were free in passing are not those that are now.
     fn put(&self, instance: Box<LiveInstance>, home: usize) -> Result<(), Box<LiveInstance>> {
         for step in 0..self.seats.len() {
-            let Some(seat) = self.seats.get((home + step) % self.seats.len()) else { break };
+            let Some(seat) = self.seats.get((home + step) % self.seats.len()) else {
+                break;
+            };
             let mut guard = seat.lock().unwrap_or_else(PoisonError::into_inner);
             if self.retired.load(Ordering::SeqCst) {
                 return Err(instance);
@@ -140,7 +152,11 @@ impl Pool {
     /// Takes back what a call used.
     fn give_back(self: &Arc<Self>, instance: Box<LiveInstance>, seat: usize, healthy: bool) {
         let worn_out = instance.calls >= self.blueprint.shared.slot.max_calls;
-        let refused = if healthy && !worn_out { self.put(instance, seat).err() } else { Some(instance) };
+        let refused = if healthy && !worn_out {
+            self.put(instance, seat).err()
+        } else {
+            Some(instance)
+        };
         if let Some(instance) = refused {
             drop(instance);
             self.alive.fetch_sub(1, Ordering::SeqCst);
@@ -167,8 +183,7 @@ impl Pool {
     }
 
     fn is_short(&self) -> bool {
-        !self.retired.load(Ordering::SeqCst)
-            && self.alive.load(Ordering::SeqCst) < self.seats.len()
+        !self.retired.load(Ordering::SeqCst) && self.alive.load(Ordering::SeqCst) < self.seats.len()
     }
 }
 
@@ -240,7 +255,9 @@ fn seat_of_thread() -> usize {
         static SEAT: Cell<Option<usize>> = const { Cell::new(None) };
     }
     SEAT.with(|seat| {
-        let number = seat.get().unwrap_or_else(|| THREADS.fetch_add(1, Ordering::Relaxed));
+        let number = seat
+            .get()
+            .unwrap_or_else(|| THREADS.fetch_add(1, Ordering::Relaxed));
         seat.set(Some(number));
         number
     })

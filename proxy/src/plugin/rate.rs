@@ -15,7 +15,11 @@ pub(super) struct Rate {
 impl Rate {
     /// Allows `per_second` events in a second.
     pub(super) fn new(per_second: u32) -> Self {
-        Self { per_second, origin: Instant::now(), window: AtomicU64::new(0) }
+        Self {
+            per_second,
+            origin: Instant::now(),
+            window: AtomicU64::new(0),
+        }
     }
 
     /// Takes one event, or says no.
@@ -28,7 +32,11 @@ impl Rate {
         // Relaxed: the one word is all there is to agree on.
         self.window
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |window| {
-                let events = if window >> 32 == second { window & 0xffff_ffff } else { 0 };
+                let events = if window >> 32 == second {
+                    window & 0xffff_ffff
+                } else {
+                    0
+                };
                 (events < most).then_some(second << 32 | (events + 1))
             })
             .is_ok()

@@ -36,11 +36,11 @@ pub(super) fn call(rules: &ViewRules, instance: &mut LiveInstance) -> Result<(),
         headers: &headers,
     };
     let selection = select(&prompt, rules);
-    instance.state().begin(Some(Arc::clone(&prompt)), REQUEST_ID);
+    instance
+        .state()
+        .begin(Some(Arc::clone(&prompt)), REQUEST_ID);
     let answered = match rules.slot().kind {
-        SlotKind::Classify => {
-            call::on_classify(rules, instance, &cx, &selection, &()).map(|_| ())
-        }
+        SlotKind::Classify => call::on_classify(rules, instance, &cx, &selection, &()).map(|_| ()),
         SlotKind::Compress => {
             call::on_compress(rules, instance, &cx, &selection, &Budget::default()).map(|_| ())
         }
@@ -55,7 +55,11 @@ pub(super) fn call(rules: &ViewRules, instance: &mut LiveInstance) -> Result<(),
     };
     instance.state().end();
     match answered {
-        Ok(()) | Err(Failure { kind: FailureKind::Unsupported, .. }) => Ok(()),
+        Ok(())
+        | Err(Failure {
+            kind: FailureKind::Unsupported,
+            ..
+        }) => Ok(()),
         Err(failure) => Err(LoadError::Smoke(failure)),
     }
 }
@@ -73,7 +77,10 @@ fn prompt() -> Prompt {
         last_user: Some(1),
         inserted: None,
         tools: Vec::new(),
-        parameters: Parameters { choices: 1, ..Parameters::default() },
+        parameters: Parameters {
+            choices: 1,
+            ..Parameters::default()
+        },
         user: None,
         prompt_tokens: 22,
     }

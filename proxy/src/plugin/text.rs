@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 /// The longest beginning of `text` of at most `bytes` bytes.
 pub(super) fn cut(text: &str, bytes: usize) -> &str {
-    text.get(..text.floor_char_boundary(bytes)).unwrap_or_default()
+    text.get(..text.floor_char_boundary(bytes))
+        .unwrap_or_default()
 }
 
 /// The text with every control character written as its escape, so that it cannot forge a line of
@@ -37,6 +38,9 @@ mod tests {
 
     #[test]
     fn control_characters_cannot_forge_a_line() {
-        assert_eq!(escape_control("a\n2026 ERROR\u{1b}[2J é"), "a\\n2026 ERROR\\u{1b}[2J é");
+        assert_eq!(
+            escape_control("a\n2026 ERROR\u{1b}[2J é"),
+            "a\\n2026 ERROR\\u{1b}[2J é"
+        );
     }
 }

@@ -131,25 +131,37 @@ pub(super) struct Selection {
 /// Chooses the messages that a plugin sees.
 pub(super) fn select(prompt: &Prompt, rules: &ViewRules) -> Selection {
     let count = prompt.messages.len();
-    let first_of_last = rules.last_messages.map_or(0, |last| count.saturating_sub(last));
+    let first_of_last = rules
+        .last_messages
+        .map_or(0, |last| count.saturating_sub(last));
     let is_chosen = |(place, message): &(usize, &prompt::Message)| {
         *place >= first_of_last || matches!(message.role, Role::System | Role::Developer)
     };
-    let mut messages: Vec<usize> =
-        prompt.messages.iter().enumerate().filter(is_chosen).map(|(place, _)| place).collect();
+    let mut messages: Vec<usize> = prompt
+        .messages
+        .iter()
+        .enumerate()
+        .filter(is_chosen)
+        .map(|(place, _)| place)
+        .collect();
     let first = FIRST_MESSAGES.min(rules.max_messages);
     if messages.len() > rules.max_messages {
         let last = messages.len() - (rules.max_messages - first);
         messages.drain(first..last);
     }
-    let shown = messages.iter().filter_map(|&place| prompt.messages.get(place));
+    let shown = messages
+        .iter()
+        .filter_map(|&place| prompt.messages.get(place));
     let shown_bytes = shown
         .flat_map(|message| message.parts.iter().take(PARTS))
         .filter_map(text_of)
         .map(|text| window(text, rules.text))
         .map(|(head, tail)| head.len() + tail.map_or(0, str::len))
         .sum();
-    Selection { messages, shown_bytes }
+    Selection {
+        messages,
+        shown_bytes,
+    }
 }
 
 fn text_of(part: &prompt::Part) -> Option<&str> {
@@ -179,7 +191,10 @@ fn window(text: &str, window: TextWindow) -> (&str, Option<&str>) {
         return (text, None);
     }
     let end = text.ceil_char_boundary(text.len() - tail);
-    (cut(text, head), (tail > 0).then(|| text.get(end..).unwrap_or_default()))
+    (
+        cut(text, head),
+        (tail > 0).then(|| text.get(end..).unwrap_or_default()),
+    )
 }
 
 /// Lends the request record of a selection to `call`.
@@ -198,7 +213,12 @@ pub(super) fn with_request<R>(
     };
     let parts: Vec<Vec<contract::Part<'_>>> = chosen()
         .map(|(_, message)| {
-            message.parts.iter().take(PARTS).map(|shown| part(shown, rules.text)).collect()
+            message
+                .parts
+                .iter()
+                .take(PARTS)
+                .map(|shown| part(shown, rules.text))
+                .collect()
         })
         .collect();
     let messages: Vec<contract::Message<'_>> = chosen()
@@ -212,9 +232,15 @@ pub(super) fn with_request<R>(
             group: message.group,
         })
         .collect();
-    let last_user = messages.iter().rposition(|message| message.role == contract::Role::User);
-    let tools: Vec<&str> =
-        prompt.tools.iter().take(TOOLS).map(|name| cut(name, TOOL_NAME_BYTES)).collect();
+    let last_user = messages
+        .iter()
+        .rposition(|message| message.role == contract::Role::User);
+    let tools: Vec<&str> = prompt
+        .tools
+        .iter()
+        .take(TOOLS)
+        .map(|name| cut(name, TOOL_NAME_BYTES))
+        .collect();
     let headers = headers(cx.headers, &rules.slot);
     call(contract::Request {
         endpoint: match prompt.endpoint {
@@ -294,14 +320,20 @@ fn text(text: &prompt::Text, rule: TextWindow) -> contract::Text<'_> {
 
 fn media(media: &prompt::Media) -> contract::Media<'_> {
     contract::Media {
-        media_type: media.media_type.as_deref().map(|name| cut(name, MEDIA_TYPE_BYTES)),
+        media_type: media
+            .media_type
+            .as_deref()
+            .map(|name| cut(name, MEDIA_TYPE_BYTES)),
         name: media.name.as_deref().map(|name| cut(name, FILE_NAME_BYTES)),
         size: media.size,
     }
 }
 
 fn parameters(parameters: &prompt::Parameters) -> contract::Parameters<'_> {
-    #[expect(clippy::cast_possible_truncation, reason = "a sampling parameter needs no f64")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a sampling parameter needs no f64"
+    )]
     let single = |value: f64| value as f32;
     contract::Parameters {
         temperature: parameters.temperature.map(single),
@@ -337,8 +369,127 @@ fn headers<'a>(headers: &'a HeaderMap, slot: &'a Slot) -> Vec<contract::Header<'
         .flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value)))
         .filter_map(|(name, value)| {
             let value = std::str::from_utf8(value.as_bytes()).ok()?.trim();
-            Some(contract::Header { name: name.as_str(), value: cut(value, HEADER_BYTES) })
+            Some(contract::Header {
+                name: name.as_str(),
+                value: cut(value, HEADER_BYTES),
+            })
         })
         .take(HEADERS)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::tests::{message, prompt, slot};
+
+    fn rules(change: impl FnOnce(&mut Slot)) -> ViewRules {
+        let mut slot = slot(std::path::Path::new("unused"));
+        slot.text = Some(TextWindow::All);
+        change(&mut slot);
+        let last = |count: u32| usize::try_from(count).unwrap();
+        ViewRules {
+            last_messages: slot.last_messages.map(last),
+            max_messages: last(slot.max_messages),
+            text: slot.text.unwrap(),
+            slot: Arc::new(slot),
+        }
+    }
+
+    fn dialogue() -> Arc<Prompt> {
+        let turns = [
+            (Role::System, "rules"),
+            (Role::User, "one"),
+            (Role::Assistant, "two"),
+            (Role::Developer, "more rules"),
+            (Role::User, "three"),
+            (Role::Assistant, "four"),
+        ];
+        prompt("auto", turns.map(|(role, text)| message(role, text)).into())
+    }
+
+    #[test]
+    fn last_messages_keep_all_instructions() {
+        let chosen = select(&dialogue(), &rules(|slot| slot.last_messages = Some(2)));
+        assert_eq!(chosen.messages, [0, 3, 4, 5]);
+        assert_eq!(chosen.shown_bytes, 5 + 10 + 5 + 4);
+        let all = select(&dialogue(), &rules(|_| ()));
+        assert_eq!(all.messages, [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn too_many_messages_show_the_first_and_the_last() {
+        let many = prompt("auto", (0..200).map(|_| message(Role::User, "x")).collect());
+        let chosen = select(&many, &rules(|slot| slot.max_messages = 70)).messages;
+        assert_eq!(chosen.len(), 70);
+        assert_eq!((chosen[63], chosen[64], chosen[69]), (63, 194, 199));
+        let few = select(&many, &rules(|slot| slot.max_messages = 3)).messages;
+        assert_eq!(few, [0, 1, 2]);
+    }
+
+    #[test]
+    fn windows_cut_between_characters_and_never_overlap() {
+        let ends = TextWindow::Window { head: 2, tail: 2 };
+        assert_eq!(window("aéb", ends), ("aéb", None));
+        assert_eq!(window("aébcéd", ends), ("a", Some("d")));
+        assert_eq!(
+            window("abcdef", TextWindow::Window { head: 2, tail: 0 }),
+            ("ab", None)
+        );
+        assert_eq!(window("abcdef", TextWindow::Nothing), ("", None));
+        assert_eq!(window("abcdef", TextWindow::All), ("abcdef", None));
+    }
+
+    #[test]
+    fn record_addresses_messages_by_their_place_in_the_request() {
+        let prompt = dialogue();
+        let mut client = HeaderMap::new();
+        client.insert("x-team", " blue ".parse().unwrap());
+        client.insert("authorization", "secret".parse().unwrap());
+        let rules = rules(|slot| {
+            slot.last_messages = Some(1);
+            slot.headers = vec!["x-team".parse().unwrap()];
+        });
+        let cx = CallContext {
+            prompt: &prompt,
+            request_id: "r",
+            tenant: "acme",
+            session: None,
+            route_hint: None,
+            draw: 0.0,
+            explain: false,
+            headers: &client,
+        };
+        with_request(&cx, &select(&prompt, &rules), &rules, |request| {
+            let places: Vec<u32> = request
+                .messages
+                .iter()
+                .map(|message| message.index)
+                .collect();
+            assert_eq!(places, [0, 3, 5]);
+            assert_eq!(request.message_count, 6);
+            assert_eq!(request.last_user, None, "it is not in the view");
+            let headers: Vec<_> = request.headers.iter().map(|h| (h.name, h.value)).collect();
+            assert_eq!(headers, [("x-team", "blue")]);
+        });
+    }
+
+    #[test]
+    fn last_user_message_is_locked_unless_the_slot_says() {
+        let prompt = dialogue();
+        let headers = HeaderMap::new();
+        let cx = crate::plugin::tests::context(&prompt, &headers);
+        let locked = |rules: &ViewRules| {
+            with_request(&cx, &select(&prompt, rules), rules, |request| {
+                request
+                    .messages
+                    .iter()
+                    .filter(|m| m.locked)
+                    .map(|m| m.index)
+                    .collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(locked(&rules(|_| ())), [4]);
+        assert!(locked(&rules(|slot| slot.edit_last_user = true)).is_empty());
+    }
 }

@@ -69,7 +69,9 @@ impl Closed {
 
     /// The time, the same throughout a call.
     fn now(&mut self) -> (SystemTime, Instant) {
-        *self.now.get_or_insert_with(|| (SystemTime::now(), Instant::now()))
+        *self
+            .now
+            .get_or_insert_with(|| (SystemTime::now(), Instant::now()))
     }
 
     fn print(&mut self, bytes: &[u8]) {
@@ -124,7 +126,10 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 /// none of its methods can be called.
 impl WasiFilesystemView for State {
     fn filesystem(&mut self) -> WasiFilesystemCtxView<'_> {
-        WasiFilesystemCtxView { ctx: &mut self.wasi.filesystem, table: &mut self.wasi.table }
+        WasiFilesystemCtxView {
+            ctx: &mut self.wasi.filesystem,
+            table: &mut self.wasi.table,
+        }
     }
 }
 
@@ -142,7 +147,9 @@ impl error::HostError for Closed {
 
 impl poll::Host for Closed {
     fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
-        (0..pollables.len()).map(|index| Ok(u32::try_from(index)?)).collect()
+        (0..pollables.len())
+            .map(|index| Ok(u32::try_from(index)?))
+            .collect()
     }
 }
 
@@ -193,7 +200,10 @@ impl streams::HostInputStream for Closed {
         Err(StreamError::Closed)
     }
 
-    fn subscribe(&mut self, _: Resource<DynInputStream>) -> wasmtime::Result<Resource<DynPollable>> {
+    fn subscribe(
+        &mut self,
+        _: Resource<DynInputStream>,
+    ) -> wasmtime::Result<Resource<DynPollable>> {
         Ok(Resource::new_own(HANDLE))
     }
 
@@ -356,7 +366,9 @@ impl cli::terminal_stderr::Host for Closed {
 impl clocks::wall_clock::Host for Closed {
     fn now(&mut self) -> wasmtime::Result<clocks::wall_clock::Datetime> {
         let (now, _) = Closed::now(self);
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         Ok(clocks::wall_clock::Datetime {
             seconds: now.as_secs(),
             nanoseconds: now.subsec_nanos(),
@@ -364,14 +376,19 @@ impl clocks::wall_clock::Host for Closed {
     }
 
     fn resolution(&mut self) -> wasmtime::Result<clocks::wall_clock::Datetime> {
-        Ok(clocks::wall_clock::Datetime { seconds: 1, nanoseconds: 0 })
+        Ok(clocks::wall_clock::Datetime {
+            seconds: 1,
+            nanoseconds: 0,
+        })
     }
 }
 
 impl clocks::monotonic_clock::Host for Closed {
     fn now(&mut self) -> wasmtime::Result<u64> {
         let (_, now) = Closed::now(self);
-        Ok(u64::try_from(now.saturating_duration_since(self.origin).as_nanos())?)
+        Ok(u64::try_from(
+            now.saturating_duration_since(self.origin).as_nanos(),
+        )?)
     }
 
     fn resolution(&mut self) -> wasmtime::Result<u64> {

@@ -20,6 +20,8 @@ impl Host for State {
             return Ok(Err(Refusal::NotGranted));
         }
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        Ok(since.map(|time| time.as_secs()).map_err(|_| Refusal::Unavailable))
+        Ok(since
+            .map(|time| time.as_secs())
+            .map_err(|_| Refusal::Unavailable))
     }
 }

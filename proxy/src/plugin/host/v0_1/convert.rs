@@ -27,7 +27,10 @@ pub(super) fn failure(failure: types::Failure) -> Failure {
         types::Failure::Exhausted(detail) => (FailureKind::Exhausted, detail),
         types::Failure::Internal(detail) => (FailureKind::Internal, detail),
     };
-    Failure::new(kind, text::escape_control(text::cut(&detail, FAILURE_BYTES)))
+    Failure::new(
+        kind,
+        text::escape_control(text::cut(&detail, FAILURE_BYTES)),
+    )
 }
 
 pub(super) fn info(info: lifecycle::PluginInfo) -> PluginInfo {
@@ -43,9 +46,10 @@ pub(super) fn info(info: lifecycle::PluginInfo) -> PluginInfo {
         last_messages: info.view.last_messages,
         text: match info.view.text {
             lifecycle::TextWish::Nothing => TextWindow::Nothing,
-            lifecycle::TextWish::Window(window) => {
-                TextWindow::Window { head: window.head, tail: window.tail }
-            }
+            lifecycle::TextWish::Window(window) => TextWindow::Window {
+                head: window.head,
+                tail: window.tail,
+            },
             lifecycle::TextWish::All => TextWindow::All,
         },
         metrics: info.metrics.into_iter().map(metric).collect(),
@@ -89,24 +93,34 @@ pub(super) fn opinion(opinion: classify::Opinion) -> Opinion {
 }
 
 fn scored(scored: classify::Scored) -> Scored {
-    Scored { label: scored.label, confidence: scored.confidence }
+    Scored {
+        label: scored.label,
+        confidence: scored.confidence,
+    }
 }
 
 fn attribute(attribute: AttributeResult) -> Attribute {
-    Attribute { name: attribute.name, value: attribute.value }
+    Attribute {
+        name: attribute.name,
+        value: attribute.value,
+    }
 }
 
 pub(super) fn attributes(attributes: &[Attribute]) -> Vec<AttributeParam<'_>> {
-    attributes.iter().map(|Attribute { name, value }| AttributeParam { name, value }).collect()
+    attributes
+        .iter()
+        .map(|Attribute { name, value }| AttributeParam { name, value })
+        .collect()
 }
 
 pub(super) fn edit(edit: compress::Edit) -> edits::Edit {
     edits::Edit {
         change: match edit.change {
             compress::Change::DropMessage(message) => edits::Change::DropMessage(message),
-            compress::Change::DropPart(place) => {
-                edits::Change::DropPart { message: place.message, part: place.part }
-            }
+            compress::Change::DropPart(place) => edits::Change::DropPart {
+                message: place.message,
+                part: place.part,
+            },
             compress::Change::DropSpan(span) => edits::Change::DropSpan {
                 message: span.message,
                 part: span.part,

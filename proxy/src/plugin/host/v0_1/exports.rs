@@ -103,7 +103,9 @@ impl Exports {
         store: &mut Store<State>,
         request: Request<'_>,
     ) -> wasmtime::Result<RawResult<Opinion>> {
-        let Stage::Classify(guest) = &self.stage else { return other_stage() };
+        let Stage::Classify(guest) = &self.stage else {
+            return other_stage();
+        };
         let opinion = guest.call_classify(store, request)?;
         Ok(opinion.map(convert::opinion).map_err(convert::failure))
     }
@@ -114,7 +116,9 @@ impl Exports {
         request: Request<'_>,
         budget: &Budget,
     ) -> wasmtime::Result<RawResult<Vec<sluicegate_edits::Edit>>> {
-        let Stage::Compress(guest) = &self.stage else { return other_stage() };
+        let Stage::Compress(guest) = &self.stage else {
+            return other_stage();
+        };
         let budget = compress::Budget {
             target_tokens: budget.target_tokens,
             label: budget.label.as_deref(),
@@ -132,7 +136,9 @@ impl Exports {
         request: Request<'_>,
         summary: &Summary,
     ) -> wasmtime::Result<RawResult<Decision>> {
-        let Stage::Cache(guest) = &self.stage else { return other_stage() };
+        let Stage::Cache(guest) = &self.stage else {
+            return other_stage();
+        };
         let attributes = convert::attributes(&summary.attributes);
         let summary = cache::Summary {
             label: summary.label.as_deref(),
@@ -151,7 +157,9 @@ impl Exports {
         answer: &AnswerFacts,
         head: &str,
     ) -> wasmtime::Result<RawResult<bool>> {
-        let Stage::Cache(guest) = &self.stage else { return other_stage() };
+        let Stage::Cache(guest) = &self.stage else {
+            return other_stage();
+        };
         let admitted = guest.call_admit(store, convert::answer(answer, head))?;
         Ok(admitted.map_err(convert::failure))
     }

@@ -28,8 +28,15 @@ use crate::plugin::state::State;
 pub(in crate::plugin) const VERSION: &str = "0.1.0";
 
 /// Interfaces that a component may import, without package and version.
-pub(in crate::plugin) const IMPORTS: [&str; 7] =
-    ["types", "host-types", "log", "metrics", "prompt", "tokens", "clock"];
+pub(in crate::plugin) const IMPORTS: [&str; 7] = [
+    "types",
+    "host-types",
+    "log",
+    "metrics",
+    "prompt",
+    "tokens",
+    "clock",
+];
 
 /// Defines all imports of this version.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {

@@ -34,7 +34,11 @@ impl State {
         let text = text_of(prompt, message, part).ok_or(Refusal::Invalid)?;
         let piece = piece(text, start, len).ok_or(Refusal::Invalid)?;
         let bytes = piece.text.len();
-        let left = self.call.read_left.checked_sub(bytes as u64).ok_or(Refusal::TooLarge)?;
+        let left = self
+            .call
+            .read_left
+            .checked_sub(bytes as u64)
+            .ok_or(Refusal::TooLarge)?;
         self.call.read_left = left;
         self.meter.extend(bytes);
         Ok(piece)
@@ -62,7 +66,9 @@ fn piece(text: &str, start: u32, len: u32) -> Option<Piece> {
         return None;
     }
     let begin = text.ceil_char_boundary(wanted);
-    let end = wanted.saturating_add(usize::try_from(len).ok()?).min(text.len());
+    let end = wanted
+        .saturating_add(usize::try_from(len).ok()?)
+        .min(text.len());
     let end = text.floor_char_boundary(end).max(begin);
     Some(Piece {
         start: u32::try_from(begin).ok()?,
