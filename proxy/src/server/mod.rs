@@ -87,6 +87,7 @@ impl Server {
             .map_err(|source| StartError::Worker { source })?;
         let loaded = crate::config::load(path, &overrides)
             .map_err(|problems| StartError::Config(problems.to_string()))?;
+        let watch = reload::watch(&loaded);
         let config = Arc::clone(&loaded.config);
         telemetry::log::init(&config.telemetry)?;
         let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
@@ -123,7 +124,13 @@ impl Server {
         let pools = first.snapshot.pools.clone();
         registry.supervise(&pools, &config);
         let live = Arc::new(Live::new(first.snapshot, shared));
-        let reload = reload::start(builder, Arc::clone(&live), &first.loaded, control.handle());
+        let reload = reload::start(
+            builder,
+            Arc::clone(&live),
+            &first.loaded,
+            watch,
+            control.handle(),
+        );
         let (shutdown, _) = watch::channel(false);
         let mut server = Self {
             live,

@@ -34,6 +34,8 @@ pub(crate) struct Refused {
     pub(crate) message: String,
     /// The same, one text for each problem.
     pub(crate) problems: Vec<String>,
+    /// Files whose change may mend it.
+    files: Vec<PathBuf>,
 }
 
 /// What the last rounds gave, for the admin API.
@@ -71,6 +73,7 @@ impl Handle {
         let stopping = |_| Refused {
             message: "the server is stopping".to_owned(),
             problems: Vec::new(),
+            files: Vec::new(),
         };
         self.orders.send(order).await.map_err(|error| stopping(error.to_string()))?;
         match outcome.await {
@@ -148,6 +151,7 @@ impl Builder {
             return Err(Refused {
                 message: problems.join("\n"),
                 problems,
+                files: loaded.watched,
             });
         }
         let changed = running.is_none_or(|running| {
@@ -234,26 +238,33 @@ fn refused_config(problems: &Problems) -> Refused {
     Refused {
         message: problems.to_string(),
         problems: problems.list().iter().map(ToString::to_string).collect(),
+        files: problems.files().to_vec(),
     }
+}
+
+/// Begins to watch a config's files. Before the plugins load, so that no change is missed.
+pub(super) fn watch(loaded: &Loaded) -> (Watcher, mpsc::Receiver<()>) {
+    Watcher::new(loaded.watched.clone(), DEBOUNCE, POLL)
 }
 
 /// Starts the task that reloads on file changes and on orders, until all handles are gone.
 pub(super) fn start(
     builder: Builder,
     live: Arc<Live>,
-    loaded: &Loaded,
+    first: &Loaded,
+    (watcher, changes): (Watcher, mpsc::Receiver<()>),
     control: &tokio::runtime::Handle,
 ) -> Handle {
-    let (watcher, changes) = Watcher::new(loaded.watched.clone(), DEBOUNCE, POLL);
     let (orders, inbox) = mpsc::channel(QUEUE);
     let status = Arc::new(Mutex::new(Status {
-        config: loaded.redacted.clone(),
+        config: first.redacted.clone(),
         ..Status::default()
     }));
     let reloader = Reloader {
         builder,
         live,
         watcher,
+        watched: first.watched.clone(),
         status: Arc::clone(&status),
     };
     control.spawn(reloader.run(inbox, changes));
@@ -264,6 +275,8 @@ struct Reloader {
     builder: Builder,
     live: Arc<Live>,
     watcher: Watcher,
+    /// Files of the running config.
+    watched: Vec<PathBuf>,
     status: Arc<Mutex<Status>>,
 }
 
@@ -300,6 +313,9 @@ impl Reloader {
             Err(refused) => {
                 reloads.with_label_values(&["refused"]).inc();
                 tracing::error!(cause, "reload refused, nothing changed:\n{}", refused.message);
+                // The candidate's files as well as the running ones may bring the next good state.
+                let files = self.watched.iter().chain(&refused.files).cloned().collect();
+                self.watcher.set_paths(files);
                 self.note(|status| status.refused = Some(refused.message.clone()));
                 Err(refused)
             }
@@ -319,6 +335,7 @@ impl Reloader {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
+        self.watched.clone_from(&loaded.watched);
         self.watcher.set_paths(loaded.watched.clone());
         self.note(|status| {
             status.refused = None;
