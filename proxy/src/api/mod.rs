@@ -18,5 +18,5 @@ pub(crate) mod stream;
 pub(crate) mod tokens;
 
 pub(crate) use answer::{Finish, Usage};
-pub(crate) use prompt::{Endpoint, Prompt};
-pub(crate) use request::{Changes, Request, RequestError};
+pub(crate) use prompt::Endpoint;
+pub(crate) use request::Request;

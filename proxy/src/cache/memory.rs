@@ -133,7 +133,7 @@ impl Expiry<Key, Entry> for ByTtl {
 mod tests {
     use super::*;
     use crate::api::Endpoint;
-    use crate::cache::StoredBody;
+    use crate::cache::stored::StoredBody;
     use bytes::Bytes;
     use std::time::SystemTime;
 

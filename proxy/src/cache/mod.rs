@@ -17,4 +17,4 @@ pub(crate) use control::Control;
 pub(crate) use key::{Key, KeyParts, key};
 pub(crate) use memory::Memory;
 pub(crate) use recorder::{Answer, Recorder};
-pub(crate) use stored::{Stored, StoredBody};
+pub(crate) use stored::Stored;

@@ -10,7 +10,7 @@ use crate::config::{self, AuthMode, Config, Loaded, Overrides, Problems, Severit
 /// Checks a config file and prints everything that is wrong with it, or what it comes to. Fails
 /// when there is an error; warnings are shown and forgiven.
 #[must_use]
-pub fn run(path: &Path) -> ExitCode {
+pub(super) fn run(path: &Path) -> ExitCode {
     let colour = io::stdout().is_terminal();
     let (report, is_good) = report(path, colour);
     // A reader that closed the pipe knows enough; the exit code still tells.

@@ -107,7 +107,7 @@ impl Drop for RequestContext {
 
 /// Counts the record and hands it to the access log.
 fn leave_record(shared: &Shared, record: Record, log: bool) {
-    observe::observe(&shared.metrics, &record);
+    observe(&shared.metrics, &record);
     if log {
         shared.access_log.write(record);
     }

@@ -1,7 +1,9 @@
 //! The events of a live streamed answer, framed and judged as they come.
 
+use bytes::BytesMut;
+
 use crate::api::request::Request;
-use crate::api::sse::{Event, Framer};
+use crate::api::sse::{self, Event, Framer};
 use crate::api::stream::{Progress, Seen};
 use crate::config::BackendName;
 use crate::upstream::{Exchange, UpstreamError};
@@ -70,7 +72,7 @@ impl Events {
                 return Ok(Some(event));
             }
             if self.ended {
-                return Ok(None);
+                return Ok(self.unterminated());
             }
             let chunk = match first {
                 true => {
@@ -84,6 +86,18 @@ impl Events {
                 None => self.ended = true,
             }
         }
+    }
+
+    /// What stands behind the last blank line at a clean end: an event whose end lacks. It gets one,
+    /// so that what the proxy may add stands apart from it.
+    fn unterminated(&mut self) -> Option<(Event, Seen)> {
+        let rest = self.framer.finish()?;
+        let mut raw = BytesMut::with_capacity(rest.len() + 2);
+        raw.extend_from_slice(&rest);
+        raw.extend_from_slice(b"\n\n");
+        let event = sse::read(raw.freeze(), false);
+        let seen = self.progress.see(&event);
+        Some((event, seen))
     }
 
     /// The next event that has already arrived.

@@ -49,8 +49,8 @@ pub(crate) use aot::FolderError;
 pub(crate) use builtin::bundled;
 pub(crate) use call::{admit, classify, compress, decide};
 pub(crate) use error::{HostError, LoadError};
-pub(crate) use failure::{Denied, FailureKind};
-pub(crate) use plugin::{LastError, Plugin, PluginStatus, Refused};
+pub(crate) use failure::Denied;
+pub(crate) use plugin::Plugin;
 pub(crate) use types::{
     AnswerFacts, Attribute, Budget, Compression, ConfigIssue, Decision, Finish, Modality, Opinion,
     Scope, Scored, Summary,

@@ -48,8 +48,6 @@ struct Places {
     members: Vec<Place>,
     /// The value of `messages` that holds, in a chat request.
     messages: Option<Range<usize>>,
-    /// The value of `sluicegate` that holds.
-    extension: Option<Range<usize>>,
     /// Prompts or inputs in the request; 1 for chat.
     prompts: u32,
 }

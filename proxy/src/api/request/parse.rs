@@ -86,7 +86,6 @@ pub(crate) fn parse(endpoint: Endpoint, body: Bytes) -> Result<Request, RequestE
         messages: (endpoint == Endpoint::Chat)
             .then(|| fields.messages.map(|value| json::place(text, value)))
             .flatten(),
-        extension: fields.extension.map(|value| json::place(text, value)),
         prompts,
     };
     Ok(Request {
