@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use prometheus::{IntCounter, IntGauge};
 
 use super::address::Peers;
+use super::errors::AttemptError;
 use crate::config::{BackendIdentity, BackendName, PoolName};
 use crate::telemetry::Metrics;
 
@@ -254,6 +255,14 @@ impl Backend {
             .upstream_attempts
             .with_label_values(&values)
             .inc();
+    }
+
+    /// Counts an attempt that gave no answer.
+    pub(super) fn record_failed_attempt(&self, error: &AttemptError) {
+        self.count_attempt(error.result());
+        if error.counts_against_backend() {
+            self.state.record_failure(Instant::now());
+        }
     }
 }
 

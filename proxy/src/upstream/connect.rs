@@ -76,7 +76,7 @@ pub(super) enum Connection {
     /// A stream of an HTTP/2 connection.
     H2 {
         /// The stream.
-        session: Lease,
+        session: Box<Lease>,
         /// Its connection served a request before.
         reused: bool,
     },
@@ -115,12 +115,15 @@ pub(super) async fn connect(
     if !fresh {
         for index in 0..home.peers.len() {
             home.index = index;
-            let reused = if is_h1 {
-                home.idle_h1().await?.map(Ok)
-            } else {
-                home.shared_h2().await?.map(Err)
-            };
-            match reused {
+            // A shared connection may have to wait until its backend allows one more stream.
+            let reused = timeout_at(until, async {
+                Ok::<_, AttemptError>(if is_h1 {
+                    home.idle_h1().await?.map(Ok)
+                } else {
+                    home.shared_h2().await?.map(Err)
+                })
+            });
+            match reused.await.map_err(|_| AttemptError::ConnectTimeout)?? {
                 Some(Ok(stream)) => {
                     return Ok(Connection::H1 {
                         stream,
@@ -132,6 +135,7 @@ pub(super) async fn connect(
                 None => {}
             }
         }
+        home.index = 0;
     }
     let opened = if is_h1 {
         open(backend, home, until).await
@@ -141,10 +145,17 @@ pub(super) async fn connect(
         let _turn = timeout_at(until, opening.lock())
             .await
             .map_err(|_| AttemptError::ConnectTimeout)?;
-        match home.shared_h2().await? {
+        let shared = if fresh {
+            None
+        } else {
+            timeout_at(until, home.shared_h2())
+                .await
+                .map_err(|_| AttemptError::ConnectTimeout)??
+        };
+        match shared {
             // Somebody else's has come up meanwhile.
-            Some(session) if !fresh => return Ok(Connection::h2(session, true, home)),
-            _ => open(backend, home, until).await,
+            Some(session) => return Ok(Connection::h2(session, true, home)),
+            None => open(backend, home, until).await,
         }
     };
     if opened.is_err() {
@@ -202,13 +213,11 @@ pub(super) async fn preconnect(backend: &Backend, limit: Duration) -> Result<(),
 
 impl Connection {
     fn h2(session: Http2Session, reused: bool, home: Home) -> Self {
-        Self::H2 {
-            session: Lease {
-                session: Some(session),
-                home,
-            },
-            reused,
-        }
+        let session = Box::new(Lease {
+            session: Some(session),
+            home,
+        });
+        Self::H2 { session, reused }
     }
 }
 

@@ -18,67 +18,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
+use super::attempt::{Answer, Failed, Opened, Read, attempt};
 use super::backend::{Backend, InFlight};
 use super::balance::Picked;
-use super::connect::{self, Connection};
 use super::errors::{AttemptError, UpstreamError};
-use super::h1::{self, Framing, Written};
+use super::request::Outgoing;
 use super::upload::Upload;
-use super::{h2, headers};
 use crate::config::Timeouts;
-
-/// How soon a connection that had been idle must turn out dead to be replaced by a fresh one. A
-/// backend that closed it while it was idle says so within a round trip; one that took longer may
-/// have been at work on the request.
-const DEAD_WITHIN: Duration = Duration::from_secs(1);
-
-/// A request, but for what depends on the backend: `host`, the base path, and the framing.
-#[derive(Debug, Clone)]
-pub(crate) struct Outgoing {
-    /// Its method.
-    pub(crate) method: Method,
-    /// `/v1/…`, with the query.
-    pub(crate) path: String,
-    /// From [`headers::request`] or [`headers::relayed`].
-    pub(crate) headers: HeaderMap,
-    /// The whole body; empty for [`Exchange::start`].
-    pub(crate) body: Bytes,
-}
-
-/// Why an attempt failed, and whether a fresh connection may replace the one that it was on.
-#[derive(Debug)]
-pub(super) struct Failed {
-    pub(super) error: AttemptError,
-    /// The connection had been idle, and broke before a byte of an answer.
-    pub(super) was_idle: bool,
-}
-
-impl From<AttemptError> for Failed {
-    fn from(error: AttemptError) -> Self {
-        Self {
-            error,
-            was_idle: false,
-        }
-    }
-}
-
-/// A request on its way, over either protocol.
-pub(super) enum Sending {
-    H1(Box<h1::Sending>),
-    H2(Box<h2::Sending>),
-}
-
-/// An answer on its way, over either protocol.
-enum Answer {
-    H1(Box<h1::Answer>),
-    H2(Box<h2::Answer>),
-}
-
-/// What a read of the body gave.
-type Read = Result<Option<Bytes>, UpstreamError>;
 
 /// An answer whose head is there.
 pub(crate) struct Exchange {
@@ -269,10 +218,7 @@ impl Exchange {
 
     fn finish(&mut self) {
         if let Some(answer) = self.answer.take() {
-            match answer {
-                Answer::H1(answer) => answer.finish(),
-                Answer::H2(answer) => drop(answer),
-            }
+            answer.finish();
             self.backend.state.record_success();
         }
         self.in_flight = None;
@@ -283,149 +229,6 @@ impl Exchange {
         self.in_flight = None;
         self.failure = Some(error.clone());
         self.backend.state.record_failure(std::time::Instant::now());
-    }
-}
-
-impl Backend {
-    /// Counts an attempt that gave no answer.
-    pub(super) fn record_failed_attempt(&self, error: &AttemptError) {
-        self.count_attempt(error.result());
-        if error.counts_against_backend() {
-            self.state.record_failure(std::time::Instant::now());
-        }
-    }
-}
-
-/// An answer whose head is there, and when its first content is due.
-pub(super) struct Opened {
-    answer: Answer,
-    first_token_until: Instant,
-}
-
-/// One connection, one request, one head.
-async fn attempt(
-    backend: &Backend,
-    out: &Outgoing,
-    timeouts: &Timeouts,
-    fresh: bool,
-) -> Result<Opened, Failed> {
-    let framing = framing(out);
-    let connection = connect::connect(backend, timeouts.connect, fresh).await?;
-    let mut sending = Sending::new(connection, out, framing, backend)?;
-    // What a write met shows in the answer, or in its absence.
-    let _ = sending
-        .send(out, framing, backend, timeouts.between_bytes)
-        .await?;
-    sending.answer(&out.method, timeouts.first_token).await
-}
-
-/// How a request with a body that is there is framed. Without a body, only methods that usually
-/// have one say that it is empty (RFC 9110 §8.6).
-fn framing(out: &Outgoing) -> Framing {
-    let may_be_silent = matches!(
-        out.method,
-        Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS
-    );
-    if out.body.is_empty() && may_be_silent {
-        Framing::None
-    } else {
-        Framing::Length(out.body.len() as u64)
-    }
-}
-
-impl Sending {
-    pub(super) fn new(
-        connection: Connection,
-        out: &Outgoing,
-        framing: Framing,
-        backend: &Backend,
-    ) -> Result<Self, Failed> {
-        Ok(match connection {
-            Connection::H1 {
-                stream,
-                reused,
-                home,
-            } => Self::H1(Box::new(h1::Sending::new(stream, reused, home))),
-            Connection::H2 { session, reused } => Self::H2(Box::new(h2::Sending::start(
-                session,
-                reused,
-                out,
-                backend.identity(),
-                framing,
-            )?)),
-        })
-    }
-
-    /// Sends the whole request.
-    async fn send(
-        &mut self,
-        out: &Outgoing,
-        framing: Framing,
-        backend: &Backend,
-        limit: Duration,
-    ) -> Result<Written, Failed> {
-        match self {
-            Self::H1(sending) => {
-                let head = h1::head(out, backend.identity(), framing)?;
-                Ok(sending.send(head, &out.body, limit).await?)
-            }
-            Self::H2(sending) => sending.write(out.body.clone(), true, limit).await,
-        }
-    }
-
-    /// Whether a fresh connection may take over: this one had been idle, and nothing came back.
-    pub(super) fn may_be_replaced(&self) -> bool {
-        match self {
-            Self::H1(sending) => sending.is_reused() && sending.is_unanswered(),
-            Self::H2(sending) => sending.is_reused() && sending.is_unanswered(),
-        }
-    }
-
-    /// Awaits the head of the answer for `first_token`.
-    pub(super) async fn answer(
-        self,
-        method: &Method,
-        first_token: Duration,
-    ) -> Result<Opened, Failed> {
-        let sent = Instant::now();
-        let first_token_until = sent + first_token;
-        let answered = match self {
-            Self::H1(sending) => sending
-                .answer(method, first_token_until)
-                .await
-                .map(|answer| Answer::H1(Box::new(answer))),
-            Self::H2(sending) => sending
-                .answer(first_token_until)
-                .await
-                .map(|answer| Answer::H2(Box::new(answer))),
-        };
-        match answered {
-            Ok(answer) => Ok(Opened {
-                answer,
-                first_token_until,
-            }),
-            Err(failed) => {
-                let was_idle = failed.was_idle && sent.elapsed() < DEAD_WITHIN;
-                Err(Failed { was_idle, ..failed })
-            }
-        }
-    }
-}
-
-impl Answer {
-    fn head(&mut self) -> (StatusCode, HeaderMap) {
-        let (status, headers) = match self {
-            Self::H1(answer) => (answer.status(), answer.headers()),
-            Self::H2(answer) => (answer.status(), answer.headers()),
-        };
-        (status, headers.map(headers::response).unwrap_or_default())
-    }
-
-    async fn read(&mut self) -> Read {
-        match self {
-            Self::H1(answer) => answer.read().await,
-            Self::H2(answer) => answer.read().await,
-        }
     }
 }
 

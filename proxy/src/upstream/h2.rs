@@ -19,15 +19,15 @@ use pingora::{Error, ErrorType};
 use tokio::time::{Instant, timeout_at};
 
 use super::address::host_header;
+use super::attempt::{Failed, Written};
 use super::connect::Lease;
 use super::errors::{AttemptError, UpstreamError, brief};
-use super::exchange::{Failed, Outgoing};
-use super::h1::{Framing, Written, target};
+use super::request::{Framing, Outgoing, target};
 use crate::config::BackendIdentity;
 
 /// A request on its way.
 pub(super) struct Sending {
-    lease: Lease,
+    lease: Box<Lease>,
     /// None: the request had no body.
     body: Option<SendStream<Bytes>>,
     reused: bool,
@@ -38,7 +38,7 @@ pub(super) struct Sending {
 impl Sending {
     /// Sends the head.
     pub(super) fn start(
-        mut lease: Lease,
+        mut lease: Box<Lease>,
         reused: bool,
         out: &Outgoing,
         identity: &BackendIdentity,
@@ -121,7 +121,7 @@ impl Sending {
 
 /// An answer: its head, and its body as it comes.
 pub(super) struct Answer {
-    lease: Lease,
+    lease: Box<Lease>,
     /// Held, since giving up an unfinished body would reset a stream that is still answering.
     _body: Option<SendStream<Bytes>>,
 }

@@ -18,6 +18,7 @@
 //! Start at [`exchange`].
 
 mod address;
+mod attempt;
 mod backend;
 mod balance;
 mod connect;
@@ -28,6 +29,7 @@ mod h2;
 pub(crate) mod headers;
 mod health;
 mod registry;
+mod request;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -37,6 +39,7 @@ mod upload;
 pub(crate) use backend::{Backend, InFlight};
 pub(crate) use balance::{Picked, Pool};
 pub(crate) use errors::{AttemptError, Retry, UpstreamError};
-pub(crate) use exchange::{Exchange, Outgoing};
+pub(crate) use exchange::Exchange;
 pub(crate) use registry::{BackendStatus, PoolStatus, Pools, Registry};
+pub(crate) use request::Outgoing;
 pub(crate) use upload::{Upload, Wrote};

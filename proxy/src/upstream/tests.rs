@@ -296,10 +296,7 @@ async fn a_refused_connection_is_safe_to_retry_and_bodies_of_any_size_arrive_els
     let server = Server::start().await;
     let pool = pool(&[gone_at.clone(), server.identity()]);
     for size in [1 << 10, 65_536, 65_537, 1 << 20, 16 << 20] {
-        let content: Bytes = (0..size)
-            .map(|i| (i % 251) as u8)
-            .collect::<Vec<_>>()
-            .into();
+        let content: Bytes = (0..=250).cycle().take(size).collect::<Vec<u8>>().into();
         let out = post(content.clone());
         let picked = pool.pick(&[server.identity()]).unwrap();
         let error = Exchange::open(picked, &out, &timeouts())

@@ -12,11 +12,13 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::time::Instant;
 
+use super::attempt::{Failed, Sending, Written};
 use super::balance::Picked;
 use super::connect;
 use super::errors::AttemptError;
-use super::exchange::{Exchange, Failed, Outgoing, Sending};
-use super::h1::{self, Framing, Written};
+use super::exchange::Exchange;
+use super::h1;
+use super::request::{Framing, Outgoing};
 use crate::config::Timeouts;
 
 /// Body bytes that are remembered for a fresh connection.
@@ -149,7 +151,7 @@ impl Upload {
             && failed.was_idle
             && can_replay
         {
-            let body = join(sent.unwrap_or_default());
+            let body = sent.unwrap_or_default().concat().into();
             opened = match resend(&picked, &out, framing, &timeouts, body).await {
                 Ok(sending) => sending.answer(&out.method, first_token).await,
                 Err(failed) => Err(failed),
@@ -217,7 +219,7 @@ impl Upload {
         let connect = self.timeouts.connect;
         self.sending = reach(&self.picked, &self.out, self.framing, connect, true).await?;
         self.is_head_sent = false;
-        let body = join(self.sent.clone().unwrap_or_default());
+        let body = self.sent.as_deref().unwrap_or_default().concat().into();
         self.send(body).await
     }
 
@@ -291,8 +293,4 @@ fn chunk(buffer: &mut BytesMut, part: &[u8]) {
         buffer.put_slice(part);
         buffer.extend_from_slice(b"\r\n");
     }
-}
-
-fn join(parts: Vec<Bytes>) -> Bytes {
-    parts.concat().into()
 }
