@@ -142,7 +142,8 @@ pub(super) fn check_config(info: &PluginInfo, slot: &Slot) -> Result<(), LoadErr
         .iter_errors(&slot.config)
         .map(|error| ConfigIssue {
             pointer: error.instance_path().to_string(),
-            message: error.to_string(),
+            // Without the value itself: it may have come from a secret.
+            message: error.masked().to_string(),
         })
         .collect();
     if issues.is_empty() {

@@ -91,6 +91,8 @@ fn config(max_instances: u32, max_memory_bytes: usize) -> Config {
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pooling))
         .strategy(Strategy::Cranelift)
         .cranelift_opt_level(OptLevel::Speed)
+        // A swap must not take all cores from requests: each component compiles on one thread.
+        .parallel_compilation(false)
         .wasm_component_model(true)
         .epoch_interruption(true)
         .max_wasm_stack(GUEST_STACK)

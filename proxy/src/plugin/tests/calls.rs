@@ -1,6 +1,6 @@
 //! What happens to a request: answers, faults, limits.
 
-use super::guest::{Guest, fixed_stage};
+use super::guest::{Guest, STAGE_RESULT, fixed_stage};
 use super::*;
 use crate::config::TextWindow;
 use crate::plugin::{
@@ -353,7 +353,7 @@ async fn clock_needs_grant_and_wish() {
 /// A compressor that wants to drop one message, whatever it is asked.
 fn dropper(message: u32) -> Guest {
     let (history, outdated) = (2, 4);
-    let list = [0, super::guest::STAGE_RESULT + 12, 1];
+    let list = [0, STAGE_RESULT + 12, 1];
     let edit = [0, message, 0, 0, 0, 0, 0, history | outdated << 8];
     let exports = [("compress@0.1.0#compress", "(param i32)")];
     let stage = fixed_stage("compressor", &exports, &[&list[..], &edit[..]].concat());

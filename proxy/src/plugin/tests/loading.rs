@@ -115,11 +115,17 @@ async fn config_is_validated_by_the_plugins_schema() {
     };
     let bench = Bench::new();
     let mut slot = bench.slot(&guest);
-    slot.config = serde_json::json!({"threshold": 3, "words": ["a", 5]});
+    slot.config = serde_json::json!({"threshold": "hunter2", "words": ["a", 5]});
     let refused = bench.host.load(Arc::new(slot.clone())).await.err().unwrap();
     let LoadError::Config { issues } = refused else {
         panic!("{refused}")
     };
+    assert!(
+        issues
+            .iter()
+            .all(|issue| !issue.message.contains("hunter2")),
+        "a value may be a secret: {issues:?}"
+    );
     let mut pointers: Vec<&str> = issues.iter().map(|issue| issue.pointer.as_str()).collect();
     pointers.sort_unstable();
     assert_eq!(pointers, ["/threshold", "/words/1"]);
@@ -339,4 +345,44 @@ async fn second_host_finds_the_compiled_component() {
     bench.load(&Guest::default()).await;
     let compiled = fs::read_dir(bench.path("compiled")).unwrap().count();
     assert_eq!(compiled, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_bundled_plugin_loads_in_its_stage_and_answers() {
+    let bench = Bench::new();
+    for (name, kind) in [
+        ("keyword-classifier", SlotKind::Classify),
+        ("topk-compressor", SlotKind::Compress),
+        ("default-cache-policy", SlotKind::CachePolicy),
+    ] {
+        let mut slot = slot(&bench.path("unused"));
+        slot.source = Source::Builtin(name.to_owned());
+        slot.name = SlotName::new(name);
+        slot.kind = kind;
+        slot.memory_bytes = 16 << 20;
+        slot.spares = 0;
+        slot.cpu_time = if kind == SlotKind::Compress {
+            slot.cpu_time * 4
+        } else {
+            slot.cpu_time
+        };
+        let plugin = bench.host.load(Arc::new(slot)).await;
+        let plugin = plugin.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(plugin.status().name, name);
+    }
+}
+
+#[tokio::test]
+async fn unknown_builtin_is_refused_with_the_known_names() {
+    let bench = Bench::new();
+    let mut slot = slot(&bench.path("unused"));
+    slot.source = Source::Builtin("keyword-clasifier".to_owned());
+    let refused = bench
+        .host
+        .load(Arc::new(slot))
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(refused.contains("keyword-classifier"), "{refused}");
 }

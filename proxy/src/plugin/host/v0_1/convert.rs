@@ -67,7 +67,7 @@ fn metric(metric: lifecycle::Metric) -> MetricDeclaration {
     }
 }
 
-pub(super) fn issue(issue: lifecycle::ConfigIssue) -> ConfigIssue {
+pub(super) fn issue(issue: &lifecycle::ConfigIssue) -> ConfigIssue {
     ConfigIssue {
         pointer: text::escape_control(text::cut(&issue.path, ISSUE_BYTES)).into_owned(),
         message: text::escape_control(text::cut(&issue.message, ISSUE_BYTES)).into_owned(),

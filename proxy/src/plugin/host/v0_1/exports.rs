@@ -95,7 +95,7 @@ impl Exports {
         config: &str,
     ) -> wasmtime::Result<Result<(), Vec<ConfigIssue>>> {
         let configured = self.lifecycle.call_configure(store, config)?;
-        Ok(configured.map_err(|issues| issues.into_iter().map(convert::issue).collect()))
+        Ok(configured.map_err(|issues| issues.iter().map(convert::issue).collect()))
     }
 
     pub(in crate::plugin) fn classify(

@@ -1,13 +1,6 @@
 //! Contract 0.1: a file per imported interface, the calls of the exported ones, and conversions to
 //! the plain types of the room.
 
-#[expect(
-    unreachable_pub,
-    unused_qualifications,
-    missing_docs,
-    dead_code,
-    reason = "generated: its shape is the macro's"
-)]
 mod bindings;
 mod clock;
 mod convert;
