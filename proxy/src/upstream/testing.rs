@@ -132,7 +132,8 @@ impl Server {
     }
 
     pub(super) async fn accept(&self) -> Conn<TcpStream> {
-        let (stream, _) = self.listener.accept().await.unwrap();
+        let accepted = tokio::time::timeout(Duration::from_secs(20), self.listener.accept()).await;
+        let (stream, _) = accepted.expect("nobody connects").unwrap();
         stream.set_nodelay(true).unwrap();
         Conn::new(stream)
     }
