@@ -36,7 +36,13 @@ impl Stages {
         let config = config()?;
         let pipeline = &config.pipeline;
         let metrics = Arc::new(Metrics::new()?);
-        let host = Host::new(pipeline, 1, metrics, runtime.handle().clone(), api::tokens::estimate)?;
+        let host = Host::new(
+            pipeline,
+            1,
+            metrics,
+            runtime.handle().clone(),
+            api::tokens::estimate,
+        )?;
         let load = |slot: &Arc<config::Slot>| runtime.block_on(host.load(Arc::clone(slot)));
         let missing = || anyhow::anyhow!("the default config has no such slot");
         let classifier = load(pipeline.classify.first().ok_or_else(missing)?)?;
@@ -70,9 +76,15 @@ impl Stages {
                 headers: &self.headers,
             };
             let none = || anyhow::anyhow!("no result");
-            plugin::classify(&self.classifier, &call).await?.ok_or_else(none)?;
-            plugin::compress(&self.compressor, &call, &Budget::default()).await?.ok_or_else(none)?;
-            plugin::decide(&self.policy, &call, &Summary::default()).await?.ok_or_else(none)?;
+            plugin::classify(&self.classifier, &call)
+                .await?
+                .ok_or_else(none)?;
+            plugin::compress(&self.compressor, &call, &Budget::default())
+                .await?
+                .ok_or_else(none)?;
+            plugin::decide(&self.policy, &call, &Summary::default())
+                .await?
+                .ok_or_else(none)?;
             Ok(())
         })
     }

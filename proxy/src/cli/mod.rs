@@ -22,7 +22,12 @@ enum Command {
     /// Serve by a config file.
     Serve {
         /// The config file.
-        #[arg(short, long, default_value = "sluicegate.toml", env = "SLUICEGATE_CONFIG")]
+        #[arg(
+            short,
+            long,
+            default_value = "sluicegate.toml",
+            env = "SLUICEGATE_CONFIG"
+        )]
         config: PathBuf,
     },
     /// Check a config file and print everything that is wrong with it.

@@ -74,7 +74,8 @@ impl<'a> Candidates<'a> {
 
     /// True when another attempt would be allowed.
     pub(super) fn has_more(&self) -> bool {
-        self.hop + 1 < self.chain.len() || (self.hop < self.chain.len() && self.made < self.attempts)
+        self.hop + 1 < self.chain.len()
+            || (self.hop < self.chain.len() && self.made < self.attempts)
     }
 
     /// True when another pool stands behind the current one.

@@ -38,7 +38,9 @@ impl Class {
         summary.complexity = opinion.complexity.or(summary.complexity);
         summary.language = opinion.language.or(summary.language.take());
         for attribute in opinion.attributes {
-            summary.attributes.retain(|known| known.name != attribute.name);
+            summary
+                .attributes
+                .retain(|known| known.name != attribute.name);
             summary.attributes.push(attribute);
         }
         self.modality = opinion.modality.or(self.modality);
@@ -116,7 +118,9 @@ fn hint<'a>(
         }
         if !is_label(label) {
             return Err(Error::Invalid {
-                message: format!("`{FORCED_MODEL}` must be followed by a label of 1 to 64 bytes of `a-z 0-9 - _`"),
+                message: format!(
+                    "`{FORCED_MODEL}` must be followed by a label of 1 to 64 bytes of `a-z 0-9 - _`"
+                ),
                 param: Some("model".to_owned()),
                 code: "invalid_label",
             });

@@ -106,7 +106,12 @@ impl<'a> Client<'a> {
     /// # Errors
     /// [`Error::BodyTooLarge`] above `limit` bytes, [`Error::BodyTimeout`] when the last byte is not
     /// there after `within`, [`Error::Unreadable`] and [`Error::ClientGone`].
-    pub(crate) async fn body(&mut self, head: &Head, limit: usize, within: Duration) -> Result<Bytes> {
+    pub(crate) async fn body(
+        &mut self,
+        head: &Head,
+        limit: usize,
+        within: Duration,
+    ) -> Result<Bytes> {
         match timeout(within, self.read_body(head, limit)).await {
             Ok(body) => body,
             Err(_) => Err(Error::BodyTimeout { within }),
@@ -206,7 +211,11 @@ impl<'a> Client<'a> {
     ///
     /// # Errors
     /// [`Error::ClientGone`].
-    pub(crate) async fn send_head(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<()> {
+    pub(crate) async fn send_head(
+        &mut self,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Result<()> {
         let head = response_head(status, headers).map_err(|_| self.lost())?;
         match self.session.write_response_header(Box::new(head)).await {
             Ok(()) => Ok(()),

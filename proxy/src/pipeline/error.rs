@@ -113,7 +113,9 @@ impl Error {
             Self::UpstreamUnreachable { .. } => row(503, SERVER, "upstream_unreachable"),
             Self::UpstreamFailed { .. } => row(502, SERVER, "upstream_failed"),
             Self::UpstreamBroken { .. } => row(502, SERVER, "upstream_broken"),
-            Self::UpstreamErrorStatus { status, .. } => row(*status, SERVER, "upstream_error_status"),
+            Self::UpstreamErrorStatus { status, .. } => {
+                row(*status, SERVER, "upstream_error_status")
+            }
             Self::UpstreamErrorEvent { .. } => row(502, SERVER, "upstream_error"),
             Self::UpstreamIncomplete { .. } => row(502, SERVER, "upstream_incomplete"),
             Self::UpstreamTimeout { .. } => row(504, SERVER, "upstream_timeout"),

@@ -86,7 +86,11 @@ pub(super) async fn run(
         cx.record.backend = Some(candidate.picked.backend.name().clone());
         let (model, out) = outgoing(cx, request, caller, head, route, candidate.hop);
         let fallback = candidate.fallback;
-        let tried = timeout_at(deadline.into(), attempt(cx, request, route, candidate, &out)).await;
+        let tried = timeout_at(
+            deadline.into(),
+            attempt(cx, request, route, candidate, &out),
+        )
+        .await;
         let failure = match tried {
             Err(_) => return Err(Error::DeadlineExceeded),
             Ok(Ok(answer)) => {
@@ -121,7 +125,12 @@ pub(super) async fn run(
 }
 
 /// Passes on the upstream's own words where there are any.
-fn give_up(cx: &mut RequestContext, failure: Failure, model: String, fallback: bool) -> Result<Reply> {
+fn give_up(
+    cx: &mut RequestContext,
+    failure: Failure,
+    model: String,
+    fallback: bool,
+) -> Result<Reply> {
     match failure.answer {
         Some(answer) => {
             cx.fail(&failure.error);
@@ -200,7 +209,9 @@ async fn attempt(
         .map_err(|source| {
             let retry = source.retry();
             let error = match source {
-                AttemptError::FirstByteTimeout => Error::UpstreamTimeout { backend: backend.clone() },
+                AttemptError::FirstByteTimeout => Error::UpstreamTimeout {
+                    backend: backend.clone(),
+                },
                 source if retry == Retry::Safe => Error::UpstreamUnreachable {
                     pool,
                     backend: backend.clone(),
@@ -233,10 +244,7 @@ async fn attempt(
         .map_err(|error| broken(error.into(), &backend))?;
     let body = match plain {
         Plain::Whole(body) => Body::Whole(body, None),
-        Plain::Open { begun, exchange } => Body::Relayed(Box::new(Relayed {
-            begun,
-            exchange,
-        })),
+        Plain::Open { begun, exchange } => Body::Relayed(Box::new(Relayed { begun, exchange })),
     };
     let answer = Answer {
         status,

@@ -99,10 +99,8 @@ async fn decide(
     };
     let target = route::run(cx, snapshot, &facts)?;
     let wish = Wish::of(cx, caller, head, &target.route);
-    let plan = cache_policy::run(
-        cx, snapshot, caller, head, &request, &class, &target, wish,
-    )
-    .await?;
+    let plan =
+        cache_policy::run(cx, snapshot, caller, head, &request, &class, &target, wish).await?;
     let plan = match cache_lookup::run(cx, &snapshot.cache, plan)? {
         Lookup::Hit(stored) => return Ok(replay::run(&stored, &request.prompt)),
         Lookup::Miss(plan) => plan,
@@ -111,5 +109,11 @@ async fn decide(
     let request = compress::run(cx, snapshot, caller, head, request, &class, wish).await?;
     let candidates = balance::run(cx, &target);
     let reply = forward::run(cx, &request, caller, head, &target, candidates).await?;
-    Ok(store::run(cx, snapshot, &request, reply, plan.map(|plan| (plan, &asked))))
+    Ok(store::run(
+        cx,
+        snapshot,
+        &request,
+        reply,
+        plan.map(|plan| (plan, &asked)),
+    ))
 }

@@ -38,10 +38,7 @@ fn head(cx: &RequestContext, error: &Error) -> HeaderMap {
         HeaderValue::from_static("application/json"),
     );
     if let Error::Unauthenticated = error {
-        head.insert(
-            header::WWW_AUTHENTICATE,
-            HeaderValue::from_static("Bearer"),
-        );
+        head.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     if let Error::MethodNotAllowed { allowed, .. } = error {
         head.insert(header::ALLOW, HeaderValue::from_static(allowed));

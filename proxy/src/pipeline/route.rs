@@ -147,9 +147,11 @@ fn matches(rule: &RouteMatch, facts: &Facts<'_>) -> bool {
         .all(|(name, value)| head.text(name) == Some(value.as_str()));
     let tenant = rule.tenants.is_empty() || rule.tenants.contains(&caller.tenant);
     let modality = rule.modalities.is_empty()
-        || class
-            .modality
-            .is_some_and(|modality| rule.modalities.iter().any(|wanted| wanted == modality.as_str()));
+        || class.modality.is_some_and(|modality| {
+            rule.modalities
+                .iter()
+                .any(|wanted| wanted == modality.as_str())
+        });
     let complexity = rule.complexity_at_least.is_none_or(|least| {
         class
             .summary

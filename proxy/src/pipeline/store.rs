@@ -3,7 +3,7 @@
 //! Invariants: only what ended completely is stored; nothing waits for it: the policy's `admit`,
 //! our own token count and the insertion happen after the client has its last byte.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -26,7 +26,11 @@ use crate::plugin::{self, AnswerFacts, Finish, Plugin};
 /// A place in the cache that an answer takes when it turns out whole.
 pub(crate) struct Seat {
     cache: Arc<Memory>,
-    policy: Option<Arc<Plugin>>,
+    /// Weak: a long stream does not keep a plugin that was swapped away. Its answer is then not
+    /// stored.
+    policy: Option<Weak<Plugin>>,
+    /// What the policy's slot lets it see of the text.
+    head_bytes: usize,
     control: tokio::runtime::Handle,
     key: Key,
     ttl: Duration,
@@ -80,7 +84,8 @@ pub(super) fn run(
     let content_type = content_type.and_then(|value| value.to_str().ok());
     let mut seat = Box::new(Seat {
         cache: Arc::clone(&snapshot.cache),
-        policy: snapshot.cache_policy.clone(),
+        policy: snapshot.cache_policy.as_ref().map(Arc::downgrade),
+        head_bytes: head_bytes(snapshot),
         control: cx.shared.control.clone(),
         // Another model's answer belongs to that model.
         key: match fallback {
@@ -123,11 +128,11 @@ impl Seat {
         if !progress.is_well_formed() {
             return;
         }
-        let head_bytes = self.head_bytes();
+        let head = progress.head(self.head_bytes).to_owned();
         self.commit(Facts {
             finish: progress.finish(),
             text_bytes: progress.text_bytes,
-            head: progress.head(head_bytes).to_owned(),
+            head,
             usage: progress.usage(),
         });
     }
@@ -141,19 +146,13 @@ impl Seat {
             return;
         }
         self.recorder.chunk(body);
-        let head_bytes = self.head_bytes();
+        let head = facts.head(self.head_bytes).to_owned();
         self.commit(Facts {
             finish: facts.finish,
             text_bytes: facts.text_bytes,
-            head: facts.head(head_bytes).to_owned(),
+            head,
             usage: facts.usage,
         });
-    }
-
-    /// What the policy's slot lets it see of the text.
-    fn head_bytes(&self) -> usize {
-        let policy = self.policy.as_ref();
-        policy.map_or(0, |policy| policy.slot().answer_bytes as usize)
     }
 
     /// Asks the policy and inserts, off the path.
@@ -164,8 +163,11 @@ impl Seat {
         let control = self.control.clone();
         control.spawn(async move {
             if let Some(policy) = &self.policy {
+                let Some(policy) = policy.upgrade() else {
+                    return;
+                };
                 let answer = self.answer_facts(&facts);
-                if plugin::admit(policy, &answer).await != Some(true) {
+                if plugin::admit(&policy, &answer).await != Some(true) {
                     return;
                 }
             }
@@ -201,6 +203,12 @@ impl Seat {
             memo: self.memo.clone(),
         }
     }
+}
+
+/// What the policy's slot lets it see of an answer's text.
+fn head_bytes(snapshot: &Snapshot) -> usize {
+    let policy = snapshot.cache_policy.as_ref();
+    policy.map_or(0, |policy| policy.slot().answer_bytes as usize)
 }
 
 /// An answer without the upstream's count gets ours, for a client that wants one on replay.

@@ -270,7 +270,12 @@ async fn relay(
 fn joined_events(events: &[Event]) -> Bytes {
     match events {
         [only] => only.raw.clone(),
-        several => joined(&several.iter().map(|event| event.raw.clone()).collect::<Vec<_>>()),
+        several => joined(
+            &several
+                .iter()
+                .map(|event| event.raw.clone())
+                .collect::<Vec<_>>(),
+        ),
     }
 }
 

@@ -91,10 +91,9 @@ fn climbs(path: &str) -> bool {
     lower.contains("%2f")
         || lower.contains("%5c")
         || lower.contains('\\')
-        || lower
-            .split('/')
-            .skip(1)
-            .any(|segment| segment.is_empty() || matches!(segment.replace("%2e", ".").as_str(), "." | ".."))
+        || lower.split('/').skip(1).any(|segment| {
+            segment.is_empty() || matches!(segment.replace("%2e", ".").as_str(), "." | "..")
+        })
 }
 
 #[cfg(test)]
@@ -108,21 +107,35 @@ mod tests {
     #[test]
     fn the_inspected_endpoints_take_post_alone() {
         let chat = "/v1/chat/completions";
-        assert_eq!(code(Method::POST, chat), Ok(Destination::Inspect(Endpoint::Chat)));
+        assert_eq!(
+            code(Method::POST, chat),
+            Ok(Destination::Inspect(Endpoint::Chat))
+        );
         assert_eq!(code(Method::GET, chat), Err(405));
     }
 
     #[test]
     fn other_paths_below_v1_are_passed_on() {
-        assert_eq!(code(Method::POST, "/v1/audio/speech"), Ok(Destination::Relay));
+        assert_eq!(
+            code(Method::POST, "/v1/audio/speech"),
+            Ok(Destination::Relay)
+        );
         assert_eq!(code(Method::TRACE, "/v1/audio/speech"), Err(405));
     }
 
     #[test]
     fn nothing_leads_out_of_v1() {
         for path in [
-            "/", "/admin/plugins", "/metrics", "//v1/files", "/v1/../admin/config",
-            "/v1/%2e%2e/admin", "/v1/a%2f..%2f..", "/v1//files", "/v1/a\\b", "/v10/files",
+            "/",
+            "/admin/plugins",
+            "/metrics",
+            "//v1/files",
+            "/v1/../admin/config",
+            "/v1/%2e%2e/admin",
+            "/v1/a%2f..%2f..",
+            "/v1//files",
+            "/v1/a\\b",
+            "/v10/files",
         ] {
             assert_eq!(code(Method::GET, path), Err(404), "{path}");
         }

@@ -17,8 +17,10 @@ pub(crate) fn bundled(name: &str) -> Option<&'static [u8]> {
 /// # Errors
 /// [`LoadError::UnknownBuiltin`] with the names that there are.
 pub(super) fn get(name: &str) -> Result<Bytes, LoadError> {
-    bundled(name).map(Bytes::from_static).ok_or_else(|| LoadError::UnknownBuiltin {
-        name: name.to_owned(),
-        known: BUILTIN.iter().map(|(known, _)| *known).collect(),
-    })
+    bundled(name)
+        .map(Bytes::from_static)
+        .ok_or_else(|| LoadError::UnknownBuiltin {
+            name: name.to_owned(),
+            known: BUILTIN.iter().map(|(known, _)| *known).collect(),
+        })
 }

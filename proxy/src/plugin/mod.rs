@@ -51,10 +51,9 @@ pub(crate) use call::{admit, classify, compress, decide};
 pub(crate) use error::{HostError, LoadError};
 pub(crate) use failure::Denied;
 pub(crate) use plugin::Plugin;
-pub(crate) use types::{
-    AnswerFacts, Attribute, Budget, Compression, ConfigIssue, Decision, Finish, Modality, Opinion,
-    Scope, Scored, Summary,
-};
+pub(crate) use types::{AnswerFacts, Budget, Decision, Finish, Modality, Opinion, Scope, Summary};
+#[cfg(test)]
+pub(crate) use types::{Attribute, Scored};
 pub(crate) use view::CallContext;
 
 use crate::config::{Pipeline, Slot, SlotName};
@@ -63,6 +62,8 @@ use aot::CompileCache;
 use engine::TickingEngine;
 use families::Families;
 use plugin::History;
+#[cfg(test)]
+use plugin::Refused;
 use state::State;
 
 /// Everything that plugins share: it outlives every snapshot.
@@ -143,6 +144,7 @@ impl Host {
     }
 
     /// Why the last candidate of a slot was refused, for a slot that may have no plugin yet.
+    #[cfg(test)]
     pub(crate) fn refused(&self, slot: &SlotName) -> Option<Refused> {
         self.history(slot).last_refused()
     }

@@ -80,7 +80,9 @@ impl DataPlane {
         session.set_keepalive(keepalive);
         let (mut client, head) = Client::new(session);
         if let Some((status, word)) = self.probe(&head) {
-            let sent = client.send(status, plain_text(), Bytes::from_static(word)).await;
+            let sent = client
+                .send(status, plain_text(), Bytes::from_static(word))
+                .await;
             return sent.ok();
         }
         let mut cx = RequestContext::new(Arc::clone(self.live.shared()), request_id(&head));
@@ -119,7 +121,8 @@ fn plain_text() -> HeaderMap {
 /// The client's own id where it is short and printable, else a new one.
 fn request_id(head: &Head) -> String {
     let usable = |id: &&str| {
-        (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+        (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_graphic())
     };
     head.text("x-request-id")
         .filter(usable)

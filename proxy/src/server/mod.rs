@@ -192,7 +192,12 @@ impl Server {
     }
 
     /// Connects the pools on each worker, then says `ready`.
-    fn announce_ready(&self, begun: Instant, registry: &Arc<Registry>, pools: &crate::upstream::Pools) {
+    fn announce_ready(
+        &self,
+        begun: Instant,
+        registry: &Arc<Registry>,
+        pools: &crate::upstream::Pools,
+    ) {
         let workers: Vec<_> = self
             .workers
             .iter()

@@ -75,7 +75,10 @@ impl Handle {
             problems: Vec::new(),
             files: Vec::new(),
         };
-        self.orders.send(order).await.map_err(|error| stopping(error.to_string()))?;
+        self.orders
+            .send(order)
+            .await
+            .map_err(|error| stopping(error.to_string()))?;
         match outcome.await {
             Ok(outcome) => outcome,
             Err(error) => Err(stopping(error.to_string())),
@@ -154,9 +157,8 @@ impl Builder {
                 files: loaded.watched,
             });
         }
-        let changed = running.is_none_or(|running| {
-            *running.config != *config || !same_plugins(running, &plugins)
-        });
+        let changed = running
+            .is_none_or(|running| *running.config != *config || !same_plugins(running, &plugins));
         let generation = running.map_or(1, |running| running.generation + 1);
         let snapshot = self.assemble(generation, &config, plugins, running);
         Ok(Candidate {
@@ -167,14 +169,29 @@ impl Builder {
         })
     }
 
-    fn assemble(&self, generation: u64, config: &Arc<Config>, plugins: Vec<Arc<Plugin>>, running: Option<&Snapshot>) -> Snapshot {
+    fn assemble(
+        &self,
+        generation: u64,
+        config: &Arc<Config>,
+        plugins: Vec<Arc<Plugin>>,
+        running: Option<&Snapshot>,
+    ) -> Snapshot {
         let cache = running
             .filter(|running| same_limits(&running.config.cache, &config.cache))
-            .map_or_else(|| Arc::new(Memory::new(&config.cache)), |running| Arc::clone(&running.cache));
+            .map_or_else(
+                || Arc::new(Memory::new(&config.cache)),
+                |running| Arc::clone(&running.cache),
+            );
         let pools = self.registry.pools(config);
         let mut plugins = plugins.into_iter();
-        let classifiers = plugins.by_ref().take(config.pipeline.classify.len()).collect();
-        let compressors = plugins.by_ref().take(config.pipeline.compress.len()).collect();
+        let classifiers = plugins
+            .by_ref()
+            .take(config.pipeline.classify.len())
+            .collect();
+        let compressors = plugins
+            .by_ref()
+            .take(config.pipeline.compress.len())
+            .collect();
         let cache_policy = plugins.next();
         Snapshot::new(
             generation,
@@ -231,7 +248,10 @@ fn describe(locator: &Locator, slot: &SlotName, error: &LoadError) -> String {
             format!("  {place}: {}", issue.message)
         })
         .collect();
-    format!("plugin slot `{slot}`: its config is not valid\n{}", places.join("\n"))
+    format!(
+        "plugin slot `{slot}`: its config is not valid\n{}",
+        places.join("\n")
+    )
 }
 
 fn refused_config(problems: &Problems) -> Refused {
@@ -312,7 +332,11 @@ impl Reloader {
             }
             Err(refused) => {
                 reloads.with_label_values(&["refused"]).inc();
-                tracing::error!(cause, "reload refused, nothing changed:\n{}", refused.message);
+                tracing::error!(
+                    cause,
+                    "reload refused, nothing changed:\n{}",
+                    refused.message
+                );
                 // The candidate's files as well as the running ones may bring the next good state.
                 let files = self.watched.iter().chain(&refused.files).cloned().collect();
                 self.watcher.set_paths(files);
@@ -330,7 +354,11 @@ impl Reloader {
             changed,
         } = candidate;
         for (slot, problem) in &kept {
-            tracing::error!(slot, cause, "plugin candidate refused, the old one goes on: {problem}");
+            tracing::error!(
+                slot,
+                cause,
+                "plugin candidate refused, the old one goes on: {problem}"
+            );
         }
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
@@ -345,7 +373,9 @@ impl Reloader {
             return running.generation;
         }
         let generation = snapshot.generation;
-        self.builder.registry.supervise(&snapshot.pools, &snapshot.config);
+        self.builder
+            .registry
+            .supervise(&snapshot.pools, &snapshot.config);
         let shared = self.live.shared();
         shared
             .metrics

@@ -26,9 +26,7 @@ impl Views for Process {
             .iter()
             .chain(&snapshot.compressors)
             .chain(&snapshot.cache_policy);
-        let list: Vec<Value> = plugins
-            .map(|plugin| json!(plugin.status()))
-            .collect();
+        let list: Vec<Value> = plugins.map(|plugin| json!(plugin.status())).collect();
         Value::Array(list)
     }
 

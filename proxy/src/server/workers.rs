@@ -92,7 +92,8 @@ where
         .name(name)
         .spawn(move || {
             runtime.block_on(async move {
-                pingora::services::Service::start_service(&mut service, Some(fds), shutdown, 1).await;
+                pingora::services::Service::start_service(&mut service, Some(fds), shutdown, 1)
+                    .await;
                 // Requests in flight go on until the server says so.
                 let _ = released.await;
             });

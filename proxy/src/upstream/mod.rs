@@ -36,10 +36,11 @@ mod testing;
 mod tests;
 mod upload;
 
-pub(crate) use backend::{Backend, InFlight};
+use backend::{Backend, InFlight};
 pub(crate) use balance::{Picked, Pool};
 pub(crate) use errors::{AttemptError, Retry, UpstreamError};
 pub(crate) use exchange::Exchange;
-pub(crate) use registry::{BackendStatus, PoolStatus, Pools, Registry};
+pub(crate) use registry::{Pools, Registry};
 pub(crate) use request::Outgoing;
-pub(crate) use upload::{Upload, Wrote};
+use upload::Upload;
+pub(crate) use upload::Wrote;

@@ -1,7 +1,7 @@
 //! From a body's bytes to a [`Request`].
 
-use std::sync::Arc;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 

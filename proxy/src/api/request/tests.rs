@@ -343,7 +343,7 @@ fn parameters_are_read_in_their_spellings() {
     assert_eq!(prompt.tools, ["f", "custom", "flat", "old"]);
     assert_eq!(prompt.user.as_deref(), Some("u-1"));
 
-    let silent = messages("[]").prompt.parameters;
+    let silent = messages("[]").prompt.parameters.clone();
     assert_eq!(
         (silent.choices, silent.streaming, silent.seeded),
         (1, false, false)

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use http::HeaderMap;
 use tempfile::TempDir;
 
-use super::{CallContext, Host, Plugin, PluginStatus};
+use super::plugin::PluginStatus;
+use super::{CallContext, Host, Plugin};
 use crate::api::prompt::{Endpoint, Message, Origin, Parameters, Part, Prompt, Role, Text};
 use crate::config::{OnFailure, Pipeline, Slot, SlotKind, SlotName, Source};
 use crate::telemetry::Metrics;
