@@ -14,7 +14,7 @@ pub(crate) enum Lookup {
     /// A stored answer.
     Hit(Arc<Stored>),
     /// None; with the plan under which the answer may be stored.
-    Miss(Option<Plan>),
+    Miss(Option<Box<Plan>>),
 }
 
 /// Looks up the plan's key.
@@ -41,5 +41,5 @@ pub(super) fn run(cx: &mut RequestContext, cache: &Memory, plan: Option<Plan>) -
     if plan.only {
         return Err(Error::NotCached);
     }
-    Ok(Lookup::Miss(plan.store.then_some(plan)))
+    Ok(Lookup::Miss(plan.store.then(|| Box::new(plan))))
 }

@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use super::authenticate::{Caller, granted};
-use super::classify::{Class, call_context};
+use super::classify::call_context;
 use super::client::Head;
 use super::compress::Wish;
 use super::context::RequestContext;
 use super::error::Result;
-use super::route::Target;
+use super::route::{Facts, Target};
 use super::snapshot::Snapshot;
 use crate::api::request::Request;
 use crate::cache::{self, Control, Key, KeyParts};
@@ -74,10 +74,8 @@ impl Basis {
 pub(super) async fn run(
     cx: &mut RequestContext,
     snapshot: &Snapshot,
-    caller: &Caller,
-    head: &Head,
+    facts: &Facts<'_>,
     request: &Request,
-    class: &Class,
     target: &Target,
     wish: Wish,
 ) -> Result<Option<Plan>> {
@@ -86,6 +84,12 @@ pub(super) async fn run(
     if !config.enabled || !target.route.cache {
         return Ok(None);
     }
+    let Facts {
+        head,
+        caller,
+        class,
+        ..
+    } = facts;
     let control = control(cx, caller, head);
     if !control.lookup && !control.store {
         return Ok(None);

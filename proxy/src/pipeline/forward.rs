@@ -244,7 +244,10 @@ async fn attempt(
         .map_err(|error| broken(error.into(), &backend))?;
     let body = match plain {
         Plain::Whole(body) => Body::Whole(body, None),
-        Plain::Open { begun, exchange } => Body::Relayed(Box::new(Relayed { begun, exchange })),
+        Plain::Open { begun, exchange } => Body::Relayed(Box::new(Relayed {
+            begun,
+            exchange: *exchange,
+        })),
     };
     let answer = Answer {
         status,

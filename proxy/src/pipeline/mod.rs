@@ -71,7 +71,7 @@ async fn answer(
     let caller = authenticate::run(cx, &snapshot, head)?;
     match destination {
         Destination::Models => models::run(&snapshot, &head.path),
-        Destination::Relay => relay::run(cx, &snapshot, &caller, client, head).await,
+        Destination::Relay => Box::pin(relay::run(cx, &snapshot, &caller, client, head)).await,
         Destination::Inspect(endpoint) => {
             let server = &snapshot.config.server;
             let request = parse::run(cx, server, client, head, endpoint).await?;
@@ -99,8 +99,7 @@ async fn decide(
     };
     let target = route::run(cx, snapshot, &facts)?;
     let wish = Wish::of(cx, caller, head, &target.route);
-    let plan =
-        cache_policy::run(cx, snapshot, caller, head, &request, &class, &target, wish).await?;
+    let plan = cache_policy::run(cx, snapshot, &facts, &request, &target, wish).await?;
     let plan = match cache_lookup::run(cx, &snapshot.cache, plan)? {
         Lookup::Hit(stored) => return Ok(replay::run(&stored, &request.prompt)),
         Lookup::Miss(plan) => plan,
@@ -114,6 +113,6 @@ async fn decide(
         snapshot,
         &request,
         reply,
-        plan.map(|plan| (plan, &asked)),
+        plan.map(|plan| (*plan, &asked)),
     ))
 }

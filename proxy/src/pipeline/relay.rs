@@ -142,7 +142,8 @@ async fn open(
             }
         }
     }
-    let work = async { Ok(sending.finish().await) };
+    // Boxed: it is large.
+    let work = Box::pin(async { Ok(sending.finish().await) });
     client
         .unless_gone(work)
         .await

@@ -15,7 +15,7 @@ pub(super) enum Plain {
     /// Too large to hold back: its beginning, and where the rest comes from.
     Open {
         begun: Vec<Bytes>,
-        exchange: Exchange,
+        exchange: Box<Exchange>,
     },
 }
 
@@ -33,7 +33,10 @@ pub(super) async fn read(mut exchange: Exchange) -> Result<Plain, UpstreamError>
         held += chunk.len();
         begun.push(chunk);
         if held > WHOLE_BYTES {
-            return Ok(Plain::Open { begun, exchange });
+            return Ok(Plain::Open {
+                begun,
+                exchange: Box::new(exchange),
+            });
         }
     }
 }

@@ -66,11 +66,12 @@ impl Exchange {
     ) -> Result<Self, AttemptError> {
         let Picked { backend, in_flight } = picked;
         let started = Instant::now();
-        let mut opened = attempt(&backend, out, timeouts, false).await;
+        // Boxed: it is large, and a request must not carry its size through every stage.
+        let mut opened = Box::pin(attempt(&backend, out, timeouts, false)).await;
         if let Err(failed) = &opened
             && failed.was_idle
         {
-            opened = attempt(&backend, out, timeouts, true).await;
+            opened = Box::pin(attempt(&backend, out, timeouts, true)).await;
         }
         Self::begin(backend, in_flight, started, opened, timeouts)
     }
