@@ -81,9 +81,12 @@ impl KeywordClassifier {
         let question = normalized(&request.last_user_text());
         let zones = Zones::of(&question);
         let mut standing = Standing::new(&self.rules, request.explain);
-        let mut found = self.matcher.search(&question, |at| zones.share(at));
+        let mut found = self.matcher.nothing();
+        self.matcher
+            .search(&question, &mut found, |at| zones.share(at));
         for (text, share) in context(request) {
-            found.add(&self.matcher.search(&normalized(&text), |_| share));
+            self.matcher
+                .search(&normalized(&text), &mut found, |_| share);
         }
         for (pattern, share) in found.hits() {
             let pattern = self.matcher.pattern(pattern);
@@ -129,6 +132,7 @@ sluicegate_plugin::classifier!(
     KeywordClassifier,
     config_schema: include_str!("config.schema.json"),
     last_messages: 6,
-    text: TextWish::Window(Window { head: 1_536, tail: 768 }),
+    text: TextWish::Window(Window { head: 1_024,
+        tail: 512 }),
     metrics: [counter("fallbacks", "Requests that no label of the table claimed")],
 );
