@@ -58,4 +58,9 @@ impl Classifier for Marked {
     }
 }
 
-sluicegate_plugin::classifier!(Marked, last_messages: 1);
+sluicegate_plugin::classifier!(
+    Marked,
+    last_messages: 1,
+    config_schema: r#"{"type": "object", "additionalProperties": false, "properties":
+        {"suffix": {"type": "string"}, "refuse": {"type": "boolean"}}}"#,
+);

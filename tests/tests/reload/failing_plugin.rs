@@ -46,7 +46,8 @@ async fn failing_plugin_is_skipped_counted_and_replaced() {
         .await;
     }
     let plugin = proxy.plugin("marked").await;
-    assert!(!plugin.text("last_error").is_empty(), "{plugin:?}");
+    assert_eq!(plugin.0["last_error"]["kind"], "deadline", "{plugin:?}");
+    assert_eq!(plugin.0["failures"]["trap"], 1, "{plugin:?}");
     assert_eq!(
         proxy.metrics().await.sum("sluicegate_panics_total", &[]),
         0.0

@@ -93,18 +93,20 @@ async fn bad_plugin_is_refused_with_its_reason_and_the_old_one_goes_on() {
     proxy.put_file(FILE, b"no component at all");
     let refused = eventually("the candidate is refused", async || {
         let plugin = proxy.plugin("marked").await;
-        if plugin.text("last_error").is_empty() {
+        if plugin.0["refused_candidate"].is_null() {
             Err(plugin)
         } else {
             Ok(plugin)
         }
     })
     .await;
+    let reason = refused.0["refused_candidate"]["error"].to_string();
+    assert!(reason.contains("WebAssembly"), "{reason}");
     assert_eq!(refused.text("sha256"), before.text("sha256"));
     assert_eq!(refused.generation(), before.generation());
     assert_eq!(label(&proxy).await, "marked-000");
     assert!(proxy.refused_reloads().await >= 1.0);
-    proxy.await_line(FILE).await;
+    proxy.await_line("plugin candidate refused").await;
 
     let (good, good_label) = guest.with_label(4);
     proxy.put_file(FILE, &good.0);

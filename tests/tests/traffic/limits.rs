@@ -7,7 +7,7 @@ use sluicegate_tests::{Backend, Config, Proxy, Request, ask};
 #[tokio::test]
 async fn body_over_the_limit_is_413() {
     let backend = Backend::model("b").await;
-    let config = Config::one(&backend).set("server.max_body_bytes", 1000);
+    let config = Config::one(&backend).set("server.max_body_bytes", 1024);
     let proxy = Proxy::start(&config).await;
     let long = "x".repeat(2000);
     let declared = proxy.send(&ask(&long)).await.expect_status(413);

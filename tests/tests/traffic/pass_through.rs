@@ -117,7 +117,7 @@ async fn path_gives_the_label_where_it_says_enough() {
 #[tokio::test]
 async fn upload_over_the_limit_is_stopped() {
     let backend = Start::new("b").scripted_at_head().start().await;
-    let config = Config::one(&backend).set("server.max_body_bytes", 1000);
+    let config = Config::one(&backend).set("server.max_body_bytes", 1024);
     let proxy = Proxy::start(&config).await;
     let answer = proxy
         .send(&Request::post("/v1/files", "x".repeat(2000)))

@@ -96,7 +96,13 @@ async fn reset_before_any_byte_is_tried_again_for_chat() {
 async fn reset_is_not_tried_again_where_the_route_forbids_it() {
     let backend = Backend::scripted("b").await;
     let route = Route::to("main").set("retry_ambiguous", false);
-    let proxy = Proxy::start(&Config::one(&backend).route(route)).await;
+    let config = Config::one(&backend).route(route).set("server.workers", 1);
+    let proxy = Proxy::start(&config).await;
+    // The first request keeps the connection that was opened ahead, so the second has a fresh one:
+    // a kept one may have been closed by the backend before it saw anything.
+    let mut first = proxy.client().await;
+    first.begin(&ask("hi")).await;
+    let _kept = backend.next_request().await;
     let mut client = proxy.client().await;
     client.begin(&ask("hi")).await;
     backend.next_request().await.reset();

@@ -50,6 +50,19 @@ async fn each_token_leaves_when_it_comes() {
 }
 
 #[tokio::test]
+async fn stream_leaves_its_connection_usable() {
+    let backend = Backend::model("b").await;
+    let proxy = Proxy::start(&Config::one(&backend)).await;
+    let mut client = proxy.client().await;
+    for _ in 0..3 {
+        let answer = client.send(&ask_streaming("hi")).await.expect_status(200);
+        assert!(ends_with_done(&answer.body));
+        // Without it only the end of the connection would end the body (RFC 9112 §6.3).
+        assert_eq!(answer.header("transfer-encoding"), Some("chunked"));
+    }
+}
+
+#[tokio::test]
 async fn failure_after_the_role_chunk_is_still_retried() {
     let backend = Backend::scripted("b").await;
     let proxy = Proxy::start(&Config::one(&backend)).await;
