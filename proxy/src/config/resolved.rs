@@ -270,7 +270,7 @@ pub(crate) struct Route {
     pub(crate) compress: bool,
     /// Allows look-up and storage; default true.
     pub(crate) cache: bool,
-    /// Attempts in all, over all pools of the chain; default 2.
+    /// Attempts in each pool of the chain; default 2.
     pub(crate) attempts: u32,
     /// Retries when a connection broke after the request was sent and before any byte came back.
     /// None: by endpoint, on for chat, completions and embeddings.

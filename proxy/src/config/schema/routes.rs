@@ -43,7 +43,7 @@ pub(crate) struct Route {
     /// Allows answers from the cache, and their storage.
     #[serde(default = "yes")]
     pub(crate) cache: bool,
-    /// Attempts in all, over all pools of the chain.
+    /// Attempts in each pool of the chain.
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 10))]
     pub(crate) attempts: u32,
