@@ -119,7 +119,11 @@ impl<'a> Envelope<'a> {
         bytes: &'a [u8],
         rewritten: &'a mut String,
     ) -> Result<Self, serde_json::Error> {
-        match serde_json::from_slice(bytes) {
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return serde_json::from_slice(bytes);
+        };
+        // From a string: its slices need no check of their own.
+        match serde_json::from_str(text) {
             Err(error) if error.is_data() => {
                 let value: serde_json::Value = serde_json::from_slice(bytes)?;
                 *rewritten = value.to_string();
@@ -141,7 +145,7 @@ impl<'a> Envelope<'a> {
 
     /// It is an error in place of an answer.
     pub(super) fn is_error(&self) -> bool {
-        self.error.is_some_and(|error| has_content(error))
+        self.error.is_some_and(has_content)
             || self
                 .object
                 .is_some_and(|object| object.get() == "\"error\"")

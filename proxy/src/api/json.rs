@@ -344,8 +344,11 @@ mod tests {
         );
         assert_eq!(last(&members, "a"), Some(r#"{"x":null}"#));
         for member in &members {
-            assert_eq!(&text[place(text, member.value)], member.value);
-            assert_eq!(&text[place(text, member.key_text)], member.key_text);
+            assert_eq!(text.get(place(text, member.value)), Some(member.value));
+            assert_eq!(
+                text.get(place(text, member.key_text)),
+                Some(member.key_text)
+            );
         }
     }
 

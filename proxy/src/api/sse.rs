@@ -59,9 +59,6 @@ enum After {
     /// A carriage return that ended a blank line, in a stream that ends lines with both: the event
     /// ends behind the line feed, if one follows.
     BlankReturn,
-    /// A carriage return that ended the event before, in a stream that ends lines with it alone,
-    /// where waiting for the next byte would hold the event back. A line feed means nothing here.
-    EndingReturn,
 }
 
 impl Framer {
@@ -147,7 +144,6 @@ impl Framer {
                     self.lone_returns = feed == 0;
                     return Some(at + feed);
                 }
-                After::EndingReturn => at += feed,
                 After::Anything => {
                     let Some(length) = memchr::memchr2(b'\n', b'\r', &chunk[at..]) else {
                         self.line_is_empty = false;
@@ -166,10 +162,9 @@ impl Framer {
                             }
                         }
                         (true, false) => self.after = After::Return,
-                        (true, true) if self.lone_returns => {
-                            self.after = After::EndingReturn;
-                            return Some(at);
-                        }
+                        // In a stream that ends lines with it alone, waiting for the next byte
+                        // would hold the event back. A line feed would be a block of its own.
+                        (true, true) if self.lone_returns => return Some(at),
                         (true, true) => self.after = After::BlankReturn,
                     }
                 }

@@ -26,7 +26,7 @@ pub(crate) fn stream(stored: &Stored, include_usage: bool) -> Vec<Bytes> {
         StoredBody::Plain(body) => split::events(stored, body, include_usage),
         StoredBody::Events(events) => stored_events(stored, events, include_usage),
     };
-    if !events.last().is_some_and(|last| is_done(last)) {
+    if !events.last().is_some_and(is_done) {
         events.push(Bytes::from_static(DONE));
     }
     events
