@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::{self, AuthMode, Config, Loaded, Overrides, Problems, Severity};
+use crate::server::{Server, StartError};
+use crate::telemetry::log;
 
 /// Checks a config file and prints everything that is wrong with it, or what it comes to. Fails
 /// when there is an error; warnings are shown and forgiven.
@@ -23,9 +25,14 @@ pub(super) fn run(path: &Path) -> ExitCode {
 
 /// What is printed, and whether the config may be used.
 fn report(path: &Path, colour: bool) -> (String, bool) {
-    let loaded = Overrides::from_env().and_then(|overrides| config::load(path, &overrides));
+    let loaded = Overrides::from_env().and_then(|overrides| {
+        let loaded = config::load(path, &overrides)?;
+        // The plugins have their own word on their tables.
+        Ok((loaded, Server::dry_run(path, overrides)))
+    });
     match loaded {
-        Ok(loaded) => (success(path, &loaded, colour), true),
+        Ok((loaded, Ok(()))) => (success(path, &loaded, colour), true),
+        Ok((_, Err(refused))) => (refusal(path, &refused), false),
         Err(problems) => (failure(path, &problems, colour), false),
     }
 }
@@ -38,6 +45,12 @@ fn failure(path: &Path, problems: &Problems, colour: bool) -> String {
         path.display(),
         counted(count, "error")
     )
+}
+
+/// The config is in order, and a plugin is not, or not with its table.
+fn refusal(path: &Path, refused: &StartError) -> String {
+    let chain = log::chain(refused);
+    format!("{chain}\n\n{}: the config cannot be used", path.display())
 }
 
 fn success(path: &Path, loaded: &Loaded, colour: bool) -> String {

@@ -117,7 +117,12 @@ pub(super) async fn run(
         variant: target.route.name.clone(),
         compression: wish.as_key(),
         epoch: config.epoch.clone(),
-        ignore: decision.ignore,
+        ignore: decision
+            .ignore
+            .iter()
+            .flat_map(|name| fields(name))
+            .copied()
+            .collect(),
         extra: decision.key_parts,
     };
     Ok(Some(Plan {
@@ -130,6 +135,20 @@ pub(super) async fn run(
         basis,
         memo: decision.memo,
     }))
+}
+
+/// The request's fields behind a name of the contract.
+fn fields(name: &str) -> &'static [&'static str] {
+    match name {
+        "model" => &["model"],
+        "temperature" => &["temperature"],
+        "top-p" => &["top_p"],
+        "seed" => &["seed"],
+        "max-tokens" => &["max_tokens", "max_completion_tokens"],
+        "end-user" => &["user"],
+        "metadata" => &["metadata"],
+        _ => &[],
+    }
 }
 
 /// What holds where no policy runs: equal requests of one tenant share an answer.

@@ -216,11 +216,26 @@ impl<'a> Client<'a> {
         status: StatusCode,
         headers: &HeaderMap,
     ) -> Result<()> {
-        let head = response_head(status, headers).map_err(|_| self.lost())?;
+        let framing = self.framing(status, headers);
+        let head = response_head(status, headers, framing).map_err(|_| self.lost())?;
         match self.session.write_response_header(Box::new(head)).await {
             Ok(()) => Ok(()),
             Err(_) => Err(self.lost()),
         }
+    }
+
+    /// How the end of an answer's body is told. h2 tells it by its frames, and an HTTP/1.0 client
+    /// only by the connection's end, which then must come.
+    fn framing(&mut self, status: StatusCode, headers: &HeaderMap) -> Framing {
+        let bodiless = status.is_informational() || matches!(status.as_u16(), 204 | 304);
+        if bodiless || headers.contains_key(header::CONTENT_LENGTH) || self.session.is_http2() {
+            return Framing::AsIs;
+        }
+        if self.session.req_header().version == http::Version::HTTP_11 {
+            return Framing::Chunked;
+        }
+        self.session.set_keepalive(None);
+        Framing::AsIs
     }
 
     /// Sends a piece of the body, and its end with `end`.
@@ -280,10 +295,26 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
         .ok()
 }
 
-fn response_head(status: StatusCode, headers: &HeaderMap) -> pingora::Result<ResponseHeader> {
+/// What a head says of the length of its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    /// What its headers say, or the protocol.
+    AsIs,
+    /// Chunks (RFC 9112 §7.1).
+    Chunked,
+}
+
+fn response_head(
+    status: StatusCode,
+    headers: &HeaderMap,
+    framing: Framing,
+) -> pingora::Result<ResponseHeader> {
     let mut head = ResponseHeader::build(status, Some(headers.len() + 4))?;
     for (name, value) in headers {
         head.append_header(name, value)?;
+    }
+    if framing == Framing::Chunked {
+        head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     }
     Ok(head)
 }

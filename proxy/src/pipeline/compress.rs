@@ -6,11 +6,11 @@ use super::authenticate::{Caller, granted};
 use super::classify::{Class, call_context};
 use super::client::Head;
 use super::context::RequestContext;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::recount::Recount;
 use super::snapshot::Snapshot;
 use crate::api::request::Request;
-use crate::config::Route;
+use crate::config::{OnFailure, Route};
 use crate::plugin::{self, Budget};
 use crate::telemetry::Stage;
 
@@ -89,7 +89,21 @@ pub(super) async fn run(
         if compression.plan.is_empty() {
             continue;
         }
-        let shorter = request.apply(&compression.plan)?;
+        let shorter = match request.apply(&compression.plan) {
+            Ok(shorter) => shorter,
+            // The plugin's fault, never the client's: its slot says what follows.
+            Err(refused) => {
+                let slot = plugin.slot();
+                tracing::warn!(slot = %slot.name, "edits do not fit: {}", refused.message);
+                match slot.on_failure {
+                    OnFailure::Skip => continue,
+                    OnFailure::Deny => {
+                        let slot = slot.name.clone();
+                        return Err(Error::PluginDenied { slot });
+                    }
+                }
+            }
+        };
         let whole = std::mem::replace(&mut request, shorter);
         original.get_or_insert(whole);
     }

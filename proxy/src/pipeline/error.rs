@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 
 use crate::api;
 use crate::config::{BackendName, PoolName, SlotName};
@@ -148,6 +149,12 @@ impl Error {
                 | Self::DeadlineExceeded
         )
     }
+
+    /// The header that keeps an SDK from trying again what has been tried enough.
+    pub(crate) const RETRIES_SPENT: (HeaderName, HeaderValue) = (
+        HeaderName::from_static("x-should-retry"),
+        HeaderValue::from_static("false"),
+    );
 
     /// OpenAI's JSON for this error.
     pub(crate) fn body(&self) -> Bytes {

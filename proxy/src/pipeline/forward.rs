@@ -132,8 +132,10 @@ fn give_up(
     fallback: bool,
 ) -> Result<Reply> {
     match failure.answer {
-        Some(answer) => {
+        Some(mut answer) => {
             cx.fail(&failure.error);
+            let (name, value) = Error::RETRIES_SPENT;
+            answer.headers.insert(name, value);
             cx.record.upstream_model = Some(model.clone());
             Ok(Reply {
                 answer,

@@ -1,6 +1,6 @@
 //! Tells the client why there is no answer, in OpenAI's form.
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::client::Client;
 use super::context::RequestContext;
@@ -44,10 +44,8 @@ fn head(cx: &RequestContext, error: &Error) -> HeaderMap {
         head.insert(header::ALLOW, HeaderValue::from_static(allowed));
     }
     if error.retries_spent() {
-        head.insert(
-            HeaderName::from_static("x-should-retry"),
-            HeaderValue::from_static("false"),
-        );
+        let (name, value) = Error::RETRIES_SPENT;
+        head.insert(name, value);
     }
     for (name, value) in headers::response(&cx.record, cx.expose_all) {
         head.insert(name, value);

@@ -41,6 +41,10 @@ pub(super) async fn run(
         prompt: None,
     };
     let target = route::run(cx, snapshot, &facts)?;
+    let limit = snapshot.config.server.max_body_bytes;
+    if content_length(&head.headers).is_some_and(|length| length > limit as u64) {
+        return Err(Error::BodyTooLarge { limit });
+    }
     let mut candidates = balance::run(cx, &target);
     cx.enter(Stage::Forward);
     let mut last = None;
@@ -57,7 +61,7 @@ pub(super) async fn run(
             body: bytes::Bytes::new(),
         };
         let pool = candidate.hop.pool.config().name.clone();
-        let opened = open(client, head, &target, candidate.picked, out).await;
+        let opened = open(client, head, &target, candidate.picked, out, limit).await;
         match opened {
             Ok(exchange) => {
                 return Ok(Answer {
@@ -105,6 +109,7 @@ async fn open(
     target: &Target,
     picked: upstream::Picked,
     out: Outgoing,
+    limit: usize,
 ) -> std::result::Result<Exchange, Stop> {
     let timeouts = &target.route.timeouts;
     let length = content_length(&head.headers);
@@ -129,7 +134,11 @@ async fn open(
             source,
             untouched: true,
         })?;
+    let mut left = limit;
     while let Some(chunk) = client.chunk().await.map_err(Stop::Client)? {
+        left = left
+            .checked_sub(chunk.len())
+            .ok_or(Stop::Client(Error::BodyTooLarge { limit }))?;
         // The upstream may have answered already (413): its head is read below.
         match sending.write(chunk).await {
             Ok(Wrote::More) => {}

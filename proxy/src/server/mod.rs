@@ -23,7 +23,7 @@ use self::reload::Builder;
 use self::views::Process;
 use self::workers::Worker;
 use crate::admin::{self, Gate, Scope};
-use crate::config::{Config, Overrides};
+use crate::config::{self, Config, Overrides};
 use crate::pipeline::Shared;
 use crate::plugin::Host;
 use crate::telemetry::{self, AccessLog, Metrics};
@@ -73,40 +73,39 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Loads everything that a config names, plugins and their tables too, and starts nothing.
+    ///
+    /// # Errors
+    /// [`StartError`] with everything that is wrong.
+    pub(crate) fn dry_run(path: &Path, overrides: Overrides) -> Result<(), StartError> {
+        let control = control_runtime()?;
+        let config = config::load(path, &overrides)
+            .map_err(|problems| StartError::Config(problems.to_string()))?
+            .config;
+        let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
+        let builder = builder(path, overrides, &config, &metrics, &control)?;
+        let built = control.block_on(builder.build(None));
+        built
+            .map(|_| ())
+            .map_err(|refused| StartError::Config(refused.message))
+    }
+
     /// Starts from a config file and returns once every listener is bound.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then.
     pub(crate) fn start(path: &Path, overrides: Overrides) -> Result<Self, StartError> {
         let begun = Instant::now();
-        let control = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("control")
-            .enable_all()
-            .build()
-            .map_err(|source| StartError::Worker { source })?;
-        let loaded = crate::config::load(path, &overrides)
+        let control = control_runtime()?;
+        let loaded = config::load(path, &overrides)
             .map_err(|problems| StartError::Config(problems.to_string()))?;
         let watch = reload::watch(&loaded);
         let config = Arc::clone(&loaded.config);
         telemetry::log::init(&config.telemetry)?;
         let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
         report_panics(Arc::clone(&metrics));
-        let host = Host::new(
-            &config.pipeline,
-            config.server.workers,
-            Arc::clone(&metrics),
-            control.handle().clone(),
-            crate::api::tokens::estimate,
-        )
-        .map_err(StartError::Plugins)?;
-        let registry = Registry::new(Arc::clone(&metrics), control.handle().clone());
-        let builder = Builder {
-            path: path.to_owned(),
-            overrides,
-            host,
-            registry: Arc::clone(&registry),
-        };
+        let builder = builder(path, overrides, &config, &metrics, &control)?;
+        let registry = Arc::clone(&builder.registry);
         let first = control
             .block_on(builder.build(None))
             .map_err(|refused| StartError::Config(refused.message))?;
@@ -266,6 +265,40 @@ impl Server {
         self.control.shutdown_timeout(LOG_FLUSH);
         drained
     }
+}
+
+/// Where everything runs that is not a request.
+fn control_runtime() -> Result<tokio::runtime::Runtime, StartError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(|source| StartError::Worker { source })
+}
+
+/// What makes snapshots, with the plugin host and the backends that outlive them.
+fn builder(
+    path: &Path,
+    overrides: Overrides,
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    control: &tokio::runtime::Runtime,
+) -> Result<Builder, StartError> {
+    let host = Host::new(
+        &config.pipeline,
+        config.server.workers,
+        Arc::clone(metrics),
+        control.handle().clone(),
+        crate::api::tokens::estimate,
+    )
+    .map_err(StartError::Plugins)?;
+    Ok(Builder {
+        path: path.to_owned(),
+        overrides,
+        host,
+        registry: Registry::new(Arc::clone(metrics), control.handle().clone()),
+    })
 }
 
 /// Waits until no request is in flight, at most for `limit`.
