@@ -115,18 +115,27 @@ impl Config {
                 issues.push(issue(path, "expected 0 to 31,536,000 seconds"));
             }
         }
-        if self.max_temperature.is_some_and(|temperature| !(0.0..=2.0).contains(&temperature)) {
+        if self
+            .max_temperature
+            .is_some_and(|temperature| !(0.0..=2.0).contains(&temperature))
+        {
             issues.push(issue("/max_temperature", "expected 0 to 2"));
         }
         for (at, name) in self.side_effect_tools.iter().enumerate() {
             if name.is_empty() || name.trim_end_matches('*').contains('*') {
                 let path = format!("/side_effect_tools/{at}");
-                issues.push(issue(path, "expected a name, with `*` at its end or not at all"));
+                issues.push(issue(
+                    path,
+                    "expected a name, with `*` at its end or not at all",
+                ));
             }
         }
         for (at, part) in self.key_parts.iter().enumerate() {
             if part.len() > MAX_KEY_PART_BYTES {
-                issues.push(issue(format!("/key_parts/{at}"), "expected at most 256 bytes"));
+                issues.push(issue(
+                    format!("/key_parts/{at}"),
+                    "expected at most 256 bytes",
+                ));
             }
         }
         if self.key_parts.len() + self.key_headers.len() > MAX_KEY_PARTS {

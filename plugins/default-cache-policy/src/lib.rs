@@ -7,11 +7,11 @@
 
 mod config;
 
-pub use config::{Config, Field, ScopeName};
 use config::MAX_KEY_PART_BYTES;
+pub use config::{Config, Field, ScopeName};
 use sluicegate_plugin::{
-    Answer, CachePolicy, ConfigIssue, Decision, Endpoint, Failure, Finish, Host, Ignorable, Request,
-    Scope, Summary, TextWish,
+    Answer, CachePolicy, ConfigIssue, Decision, Endpoint, Failure, Finish, Host, Ignorable,
+    Request, Scope, Summary, TextWish,
 };
 
 /// Tells `admit` that the answer is vectors, which have no text and no reason to end.
@@ -48,7 +48,10 @@ impl CachePolicy for Policy {
         if let Some(reason) = self.refusal(request) {
             return Ok(Decision::bypass(reason));
         }
-        let label_ttl = summary.label.as_ref().and_then(|label| self.config.ttl_by_label.get(label));
+        let label_ttl = summary
+            .label
+            .as_ref()
+            .and_then(|label| self.config.ttl_by_label.get(label));
         let ttl_seconds = *label_ttl.unwrap_or(&self.config.ttl_seconds);
         if ttl_seconds == 0 {
             return Ok(Decision::bypass("the label's answers are not cached"));
@@ -60,7 +63,11 @@ impl CachePolicy for Policy {
         Ok(Decision {
             ignore: self.ignore,
             key_parts,
-            memo: if is_vectors { VECTORS.to_owned() } else { String::new() },
+            memo: if is_vectors {
+                VECTORS.to_owned()
+            } else {
+                String::new()
+            },
             ..Decision::cache(ttl_seconds, self.scope)
         })
     }
@@ -108,21 +115,37 @@ impl Policy {
     }
 
     fn has_side_effects(&self, tool: &str) -> bool {
-        self.config.side_effect_tools.iter().any(|pattern| match pattern.strip_suffix('*') {
-            Some(beginning) => tool.starts_with(beginning),
-            None => tool == pattern,
-        })
+        self.config
+            .side_effect_tools
+            .iter()
+            .any(|pattern| match pattern.strip_suffix('*') {
+                Some(beginning) => tool.starts_with(beginning),
+                None => tool == pattern,
+            })
     }
 
     /// The configured texts, then the headers; an absent header is another key than an empty one.
     /// None when a header is too long.
     fn key_parts(&self, request: &Request) -> Option<Vec<String>> {
-        let headers = self.config.key_headers.iter().map(|name| match request.header(name) {
-            Some(value) => format!("{name}={value}"),
-            None => name.clone(),
-        });
-        let parts: Vec<_> = self.config.key_parts.iter().cloned().chain(headers).collect();
-        parts.iter().all(|part| part.len() <= MAX_KEY_PART_BYTES).then_some(parts)
+        let headers = self
+            .config
+            .key_headers
+            .iter()
+            .map(|name| match request.header(name) {
+                Some(value) => format!("{name}={value}"),
+                None => name.clone(),
+            });
+        let parts: Vec<_> = self
+            .config
+            .key_parts
+            .iter()
+            .cloned()
+            .chain(headers)
+            .collect();
+        parts
+            .iter()
+            .all(|part| part.len() <= MAX_KEY_PART_BYTES)
+            .then_some(parts)
     }
 }
 

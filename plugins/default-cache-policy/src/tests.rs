@@ -16,7 +16,9 @@ fn request() -> Request {
 }
 
 fn decide(policy: &Policy, request: &Request) -> Decision {
-    policy.decide(request, &summary(), &TestHost::default()).unwrap()
+    policy
+        .decide(request, &summary(), &TestHost::default())
+        .unwrap()
 }
 
 fn bypass_reason(config: serde_json::Value, request: &Request) -> Option<String> {
@@ -61,7 +63,11 @@ fn tools_with_side_effects_bypass_where_the_config_names_them() {
         ("undelete_user", false),
     ] {
         request.tools = vec!["search".to_owned(), tool.to_owned()];
-        assert_eq!(bypass_reason(config.clone(), &request).is_some(), bypassed, "{tool}");
+        assert_eq!(
+            bypass_reason(config.clone(), &request).is_some(),
+            bypassed,
+            "{tool}"
+        );
     }
 }
 
@@ -91,7 +97,9 @@ fn a_label_has_its_own_life() {
             label: Some(label.to_owned()),
             ..summary()
         };
-        let decision = policy.decide(&request(), &summary, &TestHost::default()).unwrap();
+        let decision = policy
+            .decide(&request(), &summary, &TestHost::default())
+            .unwrap();
         decision.store.then_some(decision.ttl_seconds)
     };
     assert_eq!(ttl("code"), Some(60));
@@ -114,14 +122,16 @@ fn keys_take_texts_and_headers_and_leave_fields_out() {
     assert_eq!(decision.key_parts, ["kb-7", "x-region=eu"]);
     assert_eq!(decision.ignore, Ignorable::END_USER | Ignorable::SEED);
     request.headers[0].value = "x".repeat(250);
-    assert!(!decide(&policy, &request).lookup, "a cut header would join strangers");
+    assert!(
+        !decide(&policy, &request).lookup,
+        "a cut header would join strangers"
+    );
 }
 
 #[test]
 fn only_answers_that_came_to_their_end_are_stored() {
-    let admits = |config, answer: &Answer| {
-        policy(config).admit(answer, &TestHost::default()).unwrap()
-    };
+    let admits =
+        |config, answer: &Answer| policy(config).admit(answer, &TestHost::default()).unwrap();
     for (finish, stored) in [
         (Finish::Stop, true),
         (Finish::ToolCalls, true),
@@ -131,7 +141,10 @@ fn only_answers_that_came_to_their_end_are_stored() {
     ] {
         assert_eq!(admits(json!({}), &answer(finish)), stored, "{finish:?}");
     }
-    assert!(admits(json!({"store_cut_answers": true}), &answer(Finish::Length)));
+    assert!(admits(
+        json!({"store_cut_answers": true}),
+        &answer(Finish::Length)
+    ));
     let empty = Answer {
         text_bytes: 0,
         ..answer(Finish::Stop)
@@ -158,14 +171,25 @@ fn every_fault_of_a_config_is_named_at_once() {
         "ttl_seconds": 0, "max_temperature": 3.0, "side_effect_tools": ["a*b"],
         "key_parts": ["1", "2", "3", "4", "5", "6", "7", "8"], "key_headers": ["x-a"],
     });
-    let issues = Policy::new(serde_json::from_value(config).unwrap()).err().unwrap();
+    let issues = Policy::new(serde_json::from_value(config).unwrap())
+        .err()
+        .unwrap();
     let paths: Vec<_> = issues.iter().map(|issue| issue.path.as_str()).collect();
-    assert_eq!(paths, ["/ttl_seconds", "/max_temperature", "/side_effect_tools/0", "/key_parts"]);
+    assert_eq!(
+        paths,
+        [
+            "/ttl_seconds",
+            "/max_temperature",
+            "/side_effect_tools/0",
+            "/key_parts"
+        ]
+    );
 }
 
 #[test]
 fn the_schema_and_the_type_agree() {
-    let schema: serde_json::Value = serde_json::from_str(include_str!("config.schema.json")).unwrap();
+    let schema: serde_json::Value =
+        serde_json::from_str(include_str!("config.schema.json")).unwrap();
     let mut defaults = serde_json::Map::new();
     for (name, property) in schema["properties"].as_object().unwrap() {
         if let Some(default) = property.get("default") {
@@ -175,9 +199,15 @@ fn the_schema_and_the_type_agree() {
     let typed: Config = serde_json::from_value(defaults.into()).unwrap();
     assert_eq!(format!("{typed:?}"), format!("{:?}", Config::default()));
     let names = schema["properties"]["ignore"]["items"]["enum"].clone();
-    assert_eq!(serde_json::from_value::<Vec<Field>>(names).unwrap().len(), 7);
+    assert_eq!(
+        serde_json::from_value::<Vec<Field>>(names).unwrap().len(),
+        7
+    );
     for scope in schema["properties"]["scope"]["enum"].as_array().unwrap() {
-        assert!(serde_json::from_value::<Config>(json!({"scope": scope})).is_ok(), "{scope}");
+        assert!(
+            serde_json::from_value::<Config>(json!({"scope": scope})).is_ok(),
+            "{scope}"
+        );
     }
     assert!(serde_json::from_value::<Config>(json!({"ttl": 5})).is_err());
 }
