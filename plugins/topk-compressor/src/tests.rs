@@ -146,7 +146,7 @@ fn a_named_term_leads_to_the_passage_that_its_definition_means() {
 #[test]
 fn a_passage_named_by_the_best_one_comes_along() {
     let prompt = "<doc title=\"Night Song\">Night Song is a single by Mara Lind.</doc>\
-        <doc title=\"Single\">A single is a short record of one song.</doc>\
+        <doc title=\"Record\">A single is a short record.</doc>\
         <doc title=\"Mara Lind\">Born in Oslo.</doc>";
     let after = first_left(
         top(15, 2),
@@ -214,11 +214,14 @@ fn the_question_and_what_is_locked_stay_whole() {
     let request = chat(&[(Role::System, docs), (Role::User, &question)]);
     let after = left(top(15, 1), &request).unwrap();
     assert_eq!(after[1].texts, [question.as_str()]);
-    let mut open = request.clone();
+    let mut open = chat(&[
+        (Role::System, "<doc>mole</doc><doc>heron</doc>"),
+        (Role::User, &question),
+    ]);
     open.messages[0].locked = true;
     open.messages[1].locked = false;
     let after = left(top(15, 1), &open).unwrap();
-    assert_eq!(after[0].texts, [docs]);
+    assert_eq!(after[0].texts, ["<doc>mole</doc><doc>heron</doc>"]);
     assert_eq!(after[1].texts, ["<doc>yak</doc>\n\nWhat about the yak?"]);
 }
 
@@ -443,7 +446,7 @@ fn role() -> impl Strategy<Value = Role> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
     #[test]
     fn any_prompt_gets_edits_that_the_host_takes(

@@ -59,11 +59,12 @@ pub(crate) fn find(text: &str, config: &Config) -> Vec<Item> {
     items.sort_by_key(|item| item.cut.start);
     items.extend(lines::find(text, config, &items));
     items.sort_by_key(|item| (item.cut.start, item.cut.end));
+    // By what they are, not by what would go with them: neighbours share the comma between them.
     let mut end = 0;
     items.retain(|item| {
-        let is_free = item.cut.start.min(item.cut_at_end.start) >= end && !item.cut.is_empty();
+        let is_free = item.span.start >= end && !item.span.is_empty();
         if is_free {
-            end = item.cut.end.max(item.cut_at_end.end);
+            end = item.span.end;
         }
         is_free
     });
