@@ -7,24 +7,26 @@ use sluicegate_plugin::{AnswerFormat, Request};
 /// promise: words that only look hard count as well.
 pub(crate) fn of(request: &Request) -> f32 {
     let question = request.last_user_message();
-    let text = request.last_user_text();
-    let bytes: u32 = question
-        .map(|message| message.texts().map(|(_, text)| text.size).sum())
-        .unwrap_or_default();
-    let numbers = text
-        .split(|c: char| !c.is_numeric())
-        .filter(|n| !n.is_empty())
-        .take(16)
-        .count();
-    let sentences = text
-        .matches(['.', '?', '!', '。', '？', ';'])
-        .take(24)
-        .count();
+    let texts = question.into_iter().flat_map(|message| message.texts());
+    let (mut bytes, mut numbers, mut sentences) = (0_u32, 0_u8, 0_u8);
+    for (_, text) in texts {
+        bytes = bytes.saturating_add(text.size);
+        let mut before = b' ';
+        for byte in text.head.bytes() {
+            if byte.is_ascii_digit() && !before.is_ascii_digit() {
+                numbers = numbers.saturating_add(1);
+            } else if byte.is_ascii_whitespace() && matches!(before, b'.' | b'?' | b'!' | b';') {
+                sentences = sentences.saturating_add(1);
+            }
+            before = byte;
+        }
+        sentences = sentences.saturating_add(u8::from(text.head.ends_with(['.', '?', '!', '。'])));
+    }
     let mut sum = -1.9;
     sum += 0.22 * log2(bytes / 40);
     sum += 0.10 * log2(request.prompt_tokens / 128);
-    sum += 0.07 * saturating(numbers);
-    sum += 0.06 * saturating(sentences);
+    sum += 0.07 * f32::from(numbers.min(16));
+    sum += 0.06 * f32::from(sentences.min(24));
     if !request.tools.is_empty() {
         sum += 0.4;
     }
@@ -42,9 +44,4 @@ fn log2(number: u32) -> f32 {
     )]
     let number = number as f32;
     (number + 1.0).log2()
-}
-
-/// A small count as a number.
-fn saturating(count: usize) -> f32 {
-    f32::from(u8::try_from(count).unwrap_or(u8::MAX))
 }

@@ -81,9 +81,12 @@ impl KeywordClassifier {
         let question = normalized(&request.last_user_text());
         let zones = Zones::of(&question);
         let mut standing = Standing::new(&self.rules, request.explain);
-        let mut found = self.matcher.search(&question, |at| zones.share(at));
+        let mut found = self.matcher.nothing();
+        self.matcher
+            .search(&question, &mut found, |at| zones.share(at));
         for (text, share) in context(request) {
-            found.add(&self.matcher.search(&normalized(&text), |_| share));
+            self.matcher
+                .search(&normalized(&text), &mut found, |_| share);
         }
         for (pattern, share) in found.hits() {
             let pattern = self.matcher.pattern(pattern);

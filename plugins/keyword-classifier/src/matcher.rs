@@ -47,9 +47,35 @@ struct Piece {
 
 /// All patterns of a table.
 pub(crate) struct Matcher {
+    /// Patterns of ASCII alone: few kinds of bytes, so that the fastest automaton stays small.
+    plain: Option<Automaton>,
+    /// All others; a text of ASCII alone never meets them.
+    other: Option<Automaton>,
+    patterns: Vec<Pattern>,
+}
+
+/// An automaton with what each of its strings is.
+struct Automaton {
     automaton: AhoCorasick,
     pieces: Vec<Piece>,
-    patterns: Vec<Pattern>,
+}
+
+impl Automaton {
+    fn new(
+        kind: AhoCorasickKind,
+        pieces: Vec<(String, Piece)>,
+    ) -> Result<Option<Self>, Vec<ConfigIssue>> {
+        if pieces.is_empty() {
+            return Ok(None);
+        }
+        let (texts, pieces): (Vec<_>, Vec<_>) = pieces.into_iter().unzip();
+        let automaton = AhoCorasick::builder()
+            .match_kind(MatchKind::Standard)
+            .kind(Some(kind))
+            .build(&texts)
+            .map_err(|error| vec![issue("/labels", error.to_string())])?;
+        Ok(Some(Self { automaton, pieces }))
+    }
 }
 
 /// What was found in one or more texts: for each pattern the best share of its places, 0 when it was
@@ -58,13 +84,6 @@ pub(crate) struct Matcher {
 pub(crate) struct Found(Vec<f32>);
 
 impl Found {
-    /// Takes over what is new or better.
-    pub(crate) fn add(&mut self, other: &Self) {
-        for (known, new) in self.0.iter_mut().zip(&other.0) {
-            *known = known.max(*new);
-        }
-    }
-
     /// Each pattern that was found, with its share.
     pub(crate) fn hits(&self) -> impl Iterator<Item = (usize, f32)> {
         self.0
@@ -87,7 +106,7 @@ impl Matcher {
     /// # Errors
     /// Keywords without a letter or digit, and tables that are too large.
     pub(crate) fn new(rules: &[LabelRule]) -> Result<Self, Vec<ConfigIssue>> {
-        let (mut patterns, mut pieces, mut texts, mut issues) = (vec![], vec![], vec![], vec![]);
+        let (mut patterns, mut plain, mut other, mut issues) = (vec![], vec![], vec![], vec![]);
         for (rule, label) in rules.iter().enumerate() {
             for (keyword, weight) in label.keywords.iter().filter(|(_, weight)| **weight != 0.0) {
                 let parts: Vec<_> = keyword.split(GAP).map(normalized).collect();
@@ -100,15 +119,17 @@ impl Matcher {
                     issues.push(issue(path, message));
                     continue;
                 }
+                let is_plain = parts.iter().all(|part| part.is_ascii());
+                let pieces = if is_plain { &mut plain } else { &mut other };
                 for (order, part) in parts.iter().enumerate() {
                     let stem = part.strip_suffix('*');
-                    texts.push(stem.unwrap_or(part).to_owned());
-                    pieces.push(Piece {
+                    let piece = Piece {
                         pattern: patterns.len(),
                         order,
                         is_last: order + 1 == parts.len(),
                         is_prefix: stem.is_some(),
-                    });
+                    };
+                    pieces.push((stem.unwrap_or(part).to_owned(), piece));
                 }
                 patterns.push(Pattern {
                     text: keyword.clone(),
@@ -126,14 +147,9 @@ impl Matcher {
         if !issues.is_empty() {
             return Err(issues);
         }
-        let automaton = AhoCorasick::builder()
-            .match_kind(MatchKind::Standard)
-            .kind(Some(AhoCorasickKind::ContiguousNFA))
-            .build(&texts)
-            .map_err(|error| vec![issue("/labels", error.to_string())])?;
         Ok(Self {
-            automaton,
-            pieces,
+            plain: Automaton::new(AhoCorasickKind::DFA, plain)?,
+            other: Automaton::new(AhoCorasickKind::ContiguousNFA, other)?,
             patterns,
         })
     }
@@ -142,10 +158,23 @@ impl Matcher {
         &self.patterns[at]
     }
 
+    /// Nothing found yet.
+    pub(crate) fn nothing(&self) -> Found {
+        Found(vec![0.0; self.patterns.len()])
+    }
+
     /// Finds every pattern in a normalized text; `share` says what a place counts. A pattern in
     /// pieces counts as its first piece does.
-    pub(crate) fn search(&self, text: &str, share: impl Fn(usize) -> f32) -> Found {
-        let mut found = Found(vec![0.0; self.patterns.len()]);
+    pub(crate) fn search(&self, text: &str, found: &mut Found, share: impl Fn(usize) -> f32) {
+        let other = self.other.as_ref().filter(|_| !text.is_ascii());
+        for automaton in self.plain.iter().chain(other) {
+            automaton.search(text, found, &share);
+        }
+    }
+}
+
+impl Automaton {
+    fn search(&self, text: &str, found: &mut Found, share: impl Fn(usize) -> f32) {
         // Pieces behind which another may follow; hits come in the order of their ends, so whoever is
         // too far away for this one is too far away for good.
         let mut begun: VecDeque<Begun> = VecDeque::new();
@@ -181,7 +210,6 @@ impl Matcher {
                 });
             }
         }
-        found
     }
 }
 

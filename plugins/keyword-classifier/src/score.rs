@@ -96,13 +96,14 @@ impl Standing {
     }
 
     fn alternatives(&self, winner: Option<&str>) -> Vec<Scored> {
+        let all = self.all();
         let mut others: Vec<_> = self
             .labels
             .iter()
             .filter(|(label, sum)| *sum > 0.0 && Some(label.as_str()) != winner)
-            .map(|(label, _)| Scored {
+            .map(|(label, sum)| Scored {
                 label: label.clone(),
-                confidence: self.confidence(label),
+                confidence: self.weigh(*sum) / all,
             })
             .collect();
         others.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
@@ -112,10 +113,26 @@ impl Standing {
 
     /// The label's share of all labels, each weighed by the exponential of its sum.
     fn confidence(&self, label: &str) -> f32 {
-        let best = self.labels.iter().map(|(_, sum)| *sum).fold(0.0, f32::max);
-        let weigh = |sum: f32| ((sum - best) * STEEPNESS).exp();
-        let all: f32 = self.labels.iter().map(|(_, sum)| weigh(*sum)).sum();
         let own = self.labels.iter().find(|(name, _)| name == label);
-        own.map_or(0.0, |(_, sum)| (weigh(*sum) / all).clamp(0.0, 1.0))
+        own.map_or(0.0, |(_, sum)| self.weigh(*sum) / self.all())
+    }
+
+    /// What all labels weigh: at least 1, since the best one does.
+    fn all(&self) -> f32 {
+        self.labels
+            .iter()
+            .map(|(_, sum)| self.weigh(*sum))
+            .sum::<f32>()
+            .max(1.0)
+    }
+
+    /// 1 for the best label, less for the others.
+    fn weigh(&self, sum: f32) -> f32 {
+        let best = self
+            .labels
+            .iter()
+            .map(|(_, sum)| *sum)
+            .fold(f32::MIN, f32::max);
+        ((sum - best) * STEEPNESS).exp()
     }
 }

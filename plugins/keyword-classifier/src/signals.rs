@@ -92,6 +92,9 @@ impl Signals {
                 Part::Text(_) | Part::ToolCall(_) | Part::ToolResult(_) | Part::Other(_) => {}
             }
         }
+        let message = request.last_user_message();
+        let texts = message.into_iter().flat_map(|message| message.texts());
+        let texts = texts.map(|(_, text)| text.head.as_str());
         put(Signal::Tools, !request.tools.is_empty());
         put(
             Signal::ToolMentioned,
@@ -104,7 +107,7 @@ impl Signals {
                 .last()
                 .is_some_and(|m| m.role == Role::Tool),
         );
-        put(Signal::Code, is_code(&request.last_user_text()));
+        put(Signal::Code, is_code(texts));
         put(Signal::Question, asks(question, zones));
         put(Signal::Material, zones.has_material);
         put(Signal::Documents, has_documents(request));
@@ -165,12 +168,18 @@ fn mentions_tool(tools: &[String], question: &str) -> bool {
         words.insert(word);
     }
     words.retain(|word| word.chars().count() >= 4);
+    if words.is_empty() {
+        return false;
+    }
     question.split(|c: char| !c.is_alphanumeric()).any(|word| {
         let stem = word.get(..word.floor_char_boundary(5)).unwrap_or_default();
         stem.len() >= 4 && words.iter().any(|known| known.starts_with(stem))
     })
 }
 
+/// Lines that are looked at, and the longest one: prose puts a paragraph on a line.
+const MAX_CODE_LINES: usize = 40;
+const MAX_CODE_LINE_BYTES: usize = 160;
 /// How lines of code begin that nobody writes in prose.
 const CODE_OPENINGS: [&str; 8] = [
     "def ",
@@ -192,16 +201,21 @@ const CODE_MARKS: [&str; 10] = ["()", "=>", "->", "==", "!=", "+=", "::", "++;",
 
 /// A code fence, a line that can be nothing else, two lines that read as code, or one that stands
 /// nearly alone.
-fn is_code(text: &str) -> bool {
+fn is_code<'a>(texts: impl Iterator<Item = &'a str>) -> bool {
+    texts.into_iter().any(is_code_text)
+}
+
+fn is_code_text(text: &str) -> bool {
     if text.contains("```") {
         return true;
     }
     let (mut code, mut lines) = (0, 0);
+    let is_short = |line: &&str| !line.is_empty() && line.len() <= MAX_CODE_LINE_BYTES;
     for line in text
         .lines()
         .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .take(60)
+        .filter(is_short)
+        .take(MAX_CODE_LINES)
     {
         lines += 1;
         let begins = |openings: &[&str]| openings.iter().any(|opening| line.starts_with(opening));

@@ -24,29 +24,51 @@ const QUOTED_SHARE: f32 = 0.3;
 /// Lower case, runs of white space as one space or, where a line ends, one line break; typographic
 /// apostrophes as plain ones. Keywords and texts meet in this form.
 pub(crate) fn normalized(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
+    let mut out = String::with_capacity(text.len() + 8);
     let mut space = None;
-    for c in text.chars() {
-        if c.is_whitespace() {
-            space = if c == '\n' || space == Some('\n') {
-                Some('\n')
+    let mut rest = text;
+    while !rest.is_empty() {
+        // Runs of plain text go byte by byte: they are nearly all of it.
+        let plain = rest
+            .bytes()
+            .position(|b| !b.is_ascii_graphic())
+            .unwrap_or(rest.len());
+        let (run, behind) = rest.split_at(plain);
+        if !run.is_empty() {
+            put_space(&mut out, &mut space);
+            let from = out.len();
+            out.push_str(run);
+            if let Some(run) = out.get_mut(from..) {
+                run.make_ascii_lowercase();
+            }
+        }
+        let mut chars = behind.chars();
+        if let Some(c) = chars.next() {
+            if c.is_whitespace() {
+                space = if c == '\n' || space == Some('\n') {
+                    Some('\n')
+                } else {
+                    Some(' ')
+                };
             } else {
-                Some(' ')
-            };
-            continue;
+                put_space(&mut out, &mut space);
+                match c {
+                    '\u{2019}' => out.push('\''),
+                    _ => out.extend(c.to_lowercase()),
+                }
+            }
         }
-        if let Some(space) = space.take()
-            && !out.is_empty()
-        {
-            out.push(space);
-        }
-        match c {
-            '\u{2019}' => out.push('\''),
-            _ if c.is_ascii() => out.push(c.to_ascii_lowercase()),
-            _ => out.extend(c.to_lowercase()),
-        }
+        rest = chars.as_str();
     }
     out
+}
+
+fn put_space(out: &mut String, space: &mut Option<char>) {
+    if let Some(space) = space.take()
+        && !out.is_empty()
+    {
+        out.push(space);
+    }
 }
 
 /// The zones of one normalized message.
