@@ -132,6 +132,7 @@ sluicegate_plugin::classifier!(
     KeywordClassifier,
     config_schema: include_str!("config.schema.json"),
     last_messages: 6,
-    text: TextWish::Window(Window { head: 1_536, tail: 768 }),
+    text: TextWish::Window(Window { head: 1_024,
+        tail: 512 }),
     metrics: [counter("fallbacks", "Requests that no label of the table claimed")],
 );

@@ -24,51 +24,43 @@ const QUOTED_SHARE: f32 = 0.3;
 /// Lower case, runs of white space as one space or, where a line ends, one line break; typographic
 /// apostrophes as plain ones. Keywords and texts meet in this form.
 pub(crate) fn normalized(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 8);
-    let mut space = None;
-    let mut rest = text;
-    while !rest.is_empty() {
-        // Runs of plain text go byte by byte: they are nearly all of it.
-        let plain = rest
-            .bytes()
-            .position(|b| !b.is_ascii_graphic())
-            .unwrap_or(rest.len());
-        let (run, behind) = rest.split_at(plain);
-        if !run.is_empty() {
-            put_space(&mut out, &mut space);
-            let from = out.len();
-            out.push_str(run);
-            if let Some(run) = out.get_mut(from..) {
-                run.make_ascii_lowercase();
-            }
-        }
-        let mut chars = behind.chars();
-        if let Some(c) = chars.next() {
-            if c.is_whitespace() {
-                space = if c == '\n' || space == Some('\n') {
-                    Some('\n')
-                } else {
-                    Some(' ')
-                };
+    // Byte by byte where it can be: nearly every text is nearly all ASCII.
+    let mut out: Vec<u8> = Vec::with_capacity(text.len() + 8);
+    // The white space since the last letter; 0: none.
+    let mut space = 0;
+    let mut at = 0;
+    while let Some(&byte) = text.as_bytes().get(at) {
+        let c = match byte.is_ascii() {
+            true => char::from(byte),
+            false => text
+                .get(at..)
+                .and_then(|rest| rest.chars().next())
+                .unwrap_or_default(),
+        };
+        at += c.len_utf8();
+        if c.is_whitespace() {
+            space = if c == '\n' || space == b'\n' {
+                b'\n'
             } else {
-                put_space(&mut out, &mut space);
-                match c {
-                    '\u{2019}' => out.push('\''),
-                    _ => out.extend(c.to_lowercase()),
-                }
-            }
+                b' '
+            };
+            continue;
         }
-        rest = chars.as_str();
+        if space != 0 {
+            if !out.is_empty() {
+                out.push(space);
+            }
+            space = 0;
+        }
+        match c {
+            _ if c.is_ascii() => out.push(byte.to_ascii_lowercase()),
+            '\u{2019}' => out.push(b'\''),
+            _ => c
+                .to_lowercase()
+                .for_each(|c| out.extend(c.encode_utf8(&mut [0; 4]).as_bytes())),
+        }
     }
-    out
-}
-
-fn put_space(out: &mut String, space: &mut Option<char>) {
-    if let Some(space) = space.take()
-        && !out.is_empty()
-    {
-        out.push(space);
-    }
+    String::from_utf8(out).unwrap_or_default()
 }
 
 /// The zones of one normalized message.

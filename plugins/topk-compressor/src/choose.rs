@@ -14,7 +14,7 @@ use sluicegate_plugin::{Kind, Reason};
 use crate::config::Config;
 use crate::items::{Item, ItemKind};
 use crate::rank::{Query, scores};
-use crate::tokens::{Token, folded, tokens};
+use crate::tokens::{Token, TokenMap, folded, tokens};
 use crate::{Planned, Source};
 
 /// What a word of a named term's definition counts in the query for passages.
@@ -29,8 +29,8 @@ const BRIDGES: usize = 2;
 const MENTIONED: f32 = 1e-3;
 /// Bytes of a passage in which mentions are looked for.
 const MENTION_BYTES: usize = 4_096;
-/// Places of a name's first word at which the rest is looked for.
-const MENTION_PLACES: usize = 64;
+/// Names that are compared with one text, in all: many may begin with the same word.
+const MENTION_COMPARISONS: usize = 16_384;
 
 /// A term or passage and where it stands.
 #[derive(Debug)]
@@ -121,33 +121,32 @@ pub(crate) fn run(
     target: Option<u32>,
 ) -> Chosen {
     let mut chosen = Chosen::default();
+    let list = |kind| -> Vec<&Entry> {
+        entries
+            .iter()
+            .filter(|entry| entry.item.kind == kind)
+            .collect()
+    };
+    let (terms, chunks) = (list(ItemKind::Term), list(ItemKind::Chunk));
     if query.is_empty() {
         return chosen;
     }
-    let list = |kind| {
-        entries
-            .iter()
-            .filter(move |entry| entry.item.kind == kind)
-            .collect::<Vec<_>>()
-    };
-    let (terms, chunks) = (list(ItemKind::Term), list(ItemKind::Chunk));
     let mut term_scores = scores(query, &named(texts, &terms));
 
-    let asked = Spoken::of(question);
+    let term_names = Names::of(texts, &terms);
     let mut wide = query.clone();
     let mut definitions = String::new();
-    for entry in &terms {
-        if asked.mentions(name_of(texts, entry)) {
+    for (entry, is_named) in terms.iter().zip(term_names.spoken_in(question)) {
+        if is_named {
             wide.add(text_of(texts, entry), DEFINITION_WEIGHT, stop);
             definitions.push_str(text_of(texts, entry));
             definitions.push('\n');
         }
     }
     let mut chunk_scores = scores(&wide, &named(texts, &chunks));
-    let defined = Spoken::of(&definitions);
-    let is_named = |title: &str| asked.mentions(title) || defined.mentions(title);
-    raise_named(&mut chunk_scores, texts, &chunks, is_named);
-    raise_bridged(&mut chunk_scores, texts, &chunks);
+    let titles = Names::of(texts, &chunks);
+    raise_named(&mut chunk_scores, &titles, &[question, &definitions]);
+    raise_bridged(&mut chunk_scores, &titles, texts, &chunks);
     let kept_chunks = top(
         texts,
         &chunks,
@@ -163,9 +162,8 @@ pub(crate) fn run(
             passages.push('\n');
         }
     }
-    let passages = Spoken::of(&passages);
-    for (entry, score) in terms.iter().zip(&mut term_scores) {
-        if *score == 0.0 && passages.mentions(name_of(texts, entry)) {
+    for (score, is_named) in term_scores.iter_mut().zip(term_names.spoken_in(&passages)) {
+        if *score == 0.0 && is_named {
             *score = MENTIONED;
         }
     }
@@ -244,9 +242,19 @@ fn top(
     let mut order: Vec<_> = (0..list.len()).collect();
     order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b)));
     let mut fates = vec![None; list.len()];
+    // Only entries with the same number of letters can say the same.
+    let letters: Vec<_> = list
+        .iter()
+        .map(|entry| letters(text_of(texts, entry)))
+        .collect();
+    let mut holders: HashMap<usize, usize> = HashMap::new();
+    for length in &letters {
+        *holders.entry(*length).or_default() += 1;
+    }
     let mut said = HashSet::new();
-    for number in 0..list.len() {
-        if !said.insert(folded(text_of(texts, list[number]))) {
+    for (number, length) in letters.iter().enumerate() {
+        let is_alone = holders.get(length).is_none_or(|holders| *holders == 1);
+        if !is_alone && !said.insert(folded(text_of(texts, list[number]))) {
             fates[number] = Some(Reason::Duplicate);
         }
     }
@@ -271,39 +279,44 @@ fn top(
     fates
 }
 
-/// Adds to the score of each passage whose title is named.
-fn raise_named(
-    scores: &mut [f32],
-    texts: &[Source<'_>],
-    chunks: &[&Entry],
-    is_named: impl Fn(&str) -> bool,
-) {
+fn letters(text: &str) -> usize {
+    text.bytes()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .count()
+}
+
+/// Adds to the score of each passage whose title one of these texts names.
+fn raise_named(scores: &mut [f32], titles: &Names, spoken: &[&str]) {
     let best = scores.iter().copied().fold(0.0, f32::max);
-    for (score, entry) in scores.iter_mut().zip(chunks) {
-        if is_named(name_of(texts, entry)) {
+    let mut named = vec![false; scores.len()];
+    for text in spoken {
+        for (named, is_named) in named.iter_mut().zip(titles.spoken_in(text)) {
+            *named |= is_named;
+        }
+    }
+    for (score, is_named) in scores.iter_mut().zip(named) {
+        if is_named {
             *score += TITLE_SHARE * best;
         }
     }
 }
 
 /// Adds to the score of each passage whose title one of the best passages mentions.
-fn raise_bridged(scores: &mut [f32], texts: &[Source<'_>], chunks: &[&Entry]) {
+fn raise_bridged(scores: &mut [f32], titles: &Names, texts: &[Source<'_>], chunks: &[&Entry]) {
     let mut order: Vec<_> = (0..chunks.len()).collect();
     order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b)));
+    order.retain(|at| scores[*at] > 0.0);
     order.truncate(BRIDGES);
     let best = order.first().map(|best| scores[*best]).unwrap_or_default();
-    let bridge = |at: &usize| (*at, Spoken::of(beginning(text_of(texts, chunks[*at]))));
-    let bridges: Vec<_> = order
-        .iter()
-        .filter(|at| scores[**at] > 0.0)
-        .map(bridge)
-        .collect();
-    for (number, (score, entry)) in scores.iter_mut().zip(chunks).enumerate() {
-        let title = name_of(texts, entry);
-        if bridges
-            .iter()
-            .any(|(at, text)| *at != number && text.mentions(title))
-        {
+    let mut named = vec![false; scores.len()];
+    for bridge in order {
+        let spoken = titles.spoken_in(beginning(text_of(texts, chunks[bridge])));
+        for (number, is_named) in spoken.into_iter().enumerate() {
+            named[number] |= is_named && number != bridge;
+        }
+    }
+    for (score, is_named) in scores.iter_mut().zip(named) {
+        if is_named {
             *score += BRIDGE_SHARE * best;
         }
     }
@@ -314,34 +327,48 @@ fn beginning(text: &str) -> &str {
         .unwrap_or_default()
 }
 
-/// A text in which names are looked up, by the stems of their words.
-struct Spoken {
-    tokens: Vec<Token>,
-    places: HashMap<Token, Vec<usize>>,
+/// The names of a list of entries, without what stands in brackets behind them, as the stems of
+/// their words.
+struct Names {
+    names: Vec<Vec<Token>>,
+    /// By their first word.
+    begin: TokenMap<Vec<usize>>,
 }
 
-impl Spoken {
-    fn of(text: &str) -> Self {
-        let tokens = tokens(text);
-        let mut places: HashMap<Token, Vec<usize>> = HashMap::new();
-        for (at, token) in tokens.iter().enumerate() {
-            places.entry(*token).or_default().push(at);
+impl Names {
+    fn of(texts: &[Source<'_>], list: &[&Entry]) -> Self {
+        let name =
+            |entry: &&Entry| tokens(name_of(texts, entry).split(" (").next().unwrap_or_default());
+        let names: Vec<_> = list.iter().map(name).collect();
+        let mut begin: TokenMap<Vec<usize>> = TokenMap::default();
+        for (number, name) in names.iter().enumerate() {
+            if let Some(first) = name.first() {
+                begin.entry(*first).or_default().push(number);
+            }
         }
-        Self { tokens, places }
+        Self { names, begin }
     }
 
-    /// True when the words of the name, without what stands in brackets behind it, stand in the
-    /// text one behind the other.
-    fn mentions(&self, name: &str) -> bool {
-        let name = tokens(name.split(" (").next().unwrap_or_default());
-        let Some(places) = name.first().and_then(|first| self.places.get(first)) else {
-            return false;
-        };
-        places.iter().take(MENTION_PLACES).any(|at| {
-            self.tokens
-                .get(*at..at + name.len())
-                .is_some_and(|words| words == name)
-        })
+    /// For each name whether its words stand in the text, one behind the other.
+    fn spoken_in(&self, text: &str) -> Vec<bool> {
+        let mut spoken = vec![false; self.names.len()];
+        if self.begin.is_empty() || text.is_empty() {
+            return spoken;
+        }
+        let words = tokens(text);
+        let mut comparisons = MENTION_COMPARISONS;
+        for (at, word) in words.iter().enumerate() {
+            for number in self.begin.get(word).into_iter().flatten() {
+                let name = &self.names[*number];
+                if !spoken[*number] && comparisons > 0 {
+                    comparisons -= 1;
+                    spoken[*number] = words
+                        .get(at..at + name.len())
+                        .is_some_and(|words| words == name);
+                }
+            }
+        }
+        spoken
     }
 }
 

@@ -112,7 +112,10 @@ impl TopK {
     /// Ranks all entries against the question, and says what goes.
     fn plan(&self, request: &Request, texts: &[Source<'_>], budget: &Budget) -> Vec<Planned> {
         let entries = self.entries(texts);
-        let (query, question) = self.query(request, texts, &entries);
+        let (query, question) = match entries.is_empty() {
+            true => Default::default(),
+            false => self.query(request, texts, &entries),
+        };
         let target = budget
             .target_tokens
             .filter(|target| *target < request.prompt_tokens);

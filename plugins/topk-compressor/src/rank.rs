@@ -1,9 +1,7 @@
 //! Which entries a question is about: BM25 (Robertson and Zaragoza, "The Probabilistic Relevance
 //! Framework", 2009) over the entries of one request.
 
-use std::collections::HashMap;
-
-use crate::tokens::{Token, each_token, tokens};
+use crate::tokens::{Token, TokenMap, each_token, tokens};
 
 /// How fast a word's repetitions stop to count.
 const K1: f32 = 1.2;
@@ -14,7 +12,7 @@ const NAME_WEIGHT: f32 = 2.5;
 
 /// What is asked for: tokens with their weights.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Query(HashMap<Token, f32>);
+pub(crate) struct Query(TokenMap<f32>);
 
 impl Query {
     /// Adds the words of a text; a word keeps its greatest weight.
@@ -34,7 +32,7 @@ impl Query {
 
 /// How often the words of a query stand in one entry.
 struct Counted {
-    counts: HashMap<Token, f32>,
+    counts: TokenMap<f32>,
     length: f32,
 }
 
@@ -44,7 +42,7 @@ pub(crate) fn scores(query: &Query, entries: &[(&str, &str)]) -> Vec<f32> {
         .iter()
         .map(|(name, text)| count(query, name, text))
         .collect();
-    let mut holders: HashMap<Token, f32> = HashMap::new();
+    let mut holders: TokenMap<f32> = TokenMap::default();
     for token in counted.iter().flat_map(|entry| entry.counts.keys()) {
         *holders.entry(*token).or_default() += 1.0;
     }
@@ -67,7 +65,7 @@ pub(crate) fn scores(query: &Query, entries: &[(&str, &str)]) -> Vec<f32> {
 }
 
 fn count(query: &Query, name: &str, text: &str) -> Counted {
-    let mut counts: HashMap<Token, f32> = HashMap::new();
+    let mut counts: TokenMap<f32> = TokenMap::default();
     let mut length = 0.0;
     for (text, weight) in [(name, NAME_WEIGHT), (text, 1.0)] {
         each_token(text, |token| {

@@ -4,11 +4,39 @@
 //! stem that is good enough for inflected languages and needs no dictionary. Chinese, Japanese and
 //! Thai have no spaces between words: there, each pair of neighbouring characters is a token.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
 /// Letters of a stem.
 const STEM_CHARS: usize = 6;
 
 /// A token: the hash of its stem.
 pub(crate) type Token = u64;
+
+/// A map by tokens, which are hashes already.
+pub(crate) type TokenMap<V> = HashMap<Token, V, BuildHasherDefault<Identity>>;
+
+/// Hands a token on as its own hash. The request's author can make tokens collide; the maps hold
+/// the words of one question or the names of one request, so that it only slows his own call.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Identity(u64);
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, token: u64) {
+        // The upper bits of FNV-1a are the better ones, and a map looks at the lower ones, too.
+        self.0 = token ^ (token >> 32);
+    }
+}
 
 /// Words that say nothing about what a question is about.
 const STOP_WORDS: &str = "a an and are as at be been but by can could did do does for from had has \
@@ -33,11 +61,10 @@ pub(crate) fn each_token(text: &str, mut each: impl FnMut(Token)) {
     for c in text.chars() {
         if c.is_ascii() {
             before = None;
-            match c {
-                'a'..='z' => word.push(c),
-                'A'..='Z' => word.push(c.to_ascii_lowercase()),
-                '0'..='9' => word.push(c),
-                _ => word.finish(&mut each),
+            if c.is_ascii_alphanumeric() {
+                word.push(c.to_ascii_lowercase());
+            } else {
+                word.finish(&mut each);
             }
         } else if is_unspaced(c) {
             word.finish(&mut each);
@@ -83,7 +110,7 @@ impl Default for Word {
 impl Word {
     /// Numbers stay whole, for 2001 is not 2002; words are cut to their stem.
     fn push(&mut self, c: char) {
-        if self.letters < STEM_CHARS || c.is_numeric() {
+        if self.letters < STEM_CHARS || c.is_ascii_digit() || !c.is_ascii() && c.is_numeric() {
             self.hash = mixed(self.hash, c);
         }
         self.letters += 1;
