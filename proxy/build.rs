@@ -16,7 +16,11 @@ use std::{env, fs};
 const TARGET: &str = "wasm32-wasip2";
 
 /// Each is a member of the workspace in `plugins/`, and a file of that name with `-` as `_`.
-const PLUGINS: [&str; 3] = ["default-cache-policy", "keyword-classifier", "topk-compressor"];
+const PLUGINS: [&str; 3] = [
+    "default-cache-policy",
+    "keyword-classifier",
+    "topk-compressor",
+];
 
 fn main() -> ExitCode {
     match run() {
@@ -42,7 +46,9 @@ fn run() -> Result<(), Box<dyn Error>> {
 }
 
 fn path(variable: &str) -> Result<PathBuf, String> {
-    env::var_os(variable).map(PathBuf::from).ok_or_else(|| format!("cargo did not set {variable}"))
+    env::var_os(variable)
+        .map(PathBuf::from)
+        .ok_or_else(|| format!("cargo did not set {variable}"))
 }
 
 /// Names what the components are made of, and nothing more: a folder is watched with all that is in
@@ -89,8 +95,14 @@ fn require_target() -> Result<(), Box<dyn Error>> {
 /// One folder for all profiles of the outer build: `target/bundled-plugins`. Where the outer folder
 /// is laid out in a way that this does not know, the build's own output folder serves.
 fn target_dir(out: &Path) -> PathBuf {
-    let profile = out.ancestors().find(|path| path.ends_with("build")).and_then(Path::parent);
-    profile.and_then(Path::parent).unwrap_or(out).join("bundled-plugins")
+    let profile = out
+        .ancestors()
+        .find(|path| path.ends_with("build"))
+        .and_then(Path::parent);
+    profile
+        .and_then(Path::parent)
+        .unwrap_or(out)
+        .join("bundled-plugins")
 }
 
 fn build(plugins: &Path, target_dir: &Path) -> Result<(), Box<dyn Error>> {
@@ -99,7 +111,15 @@ fn build(plugins: &Path, target_dir: &Path) -> Result<(), Box<dyn Error>> {
     // Cargo finds the guests' flags in `.cargo/config.toml` of the folder in which it runs.
     command
         .current_dir(plugins)
-        .args(["build", "--release", "--locked", "--quiet", "--target", TARGET, "--target-dir"])
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--quiet",
+            "--target",
+            TARGET,
+            "--target-dir",
+        ])
         .arg(target_dir);
     for plugin in PLUGINS {
         command.args(["--package", plugin]);
@@ -117,7 +137,9 @@ fn build(plugins: &Path, target_dir: &Path) -> Result<(), Box<dyn Error>> {
 
 /// True for the settings of this build; false for where crates come from and what runs cargo.
 fn is_about_the_outer_build(variable: &OsStr) -> bool {
-    let Some(name) = variable.to_str() else { return false };
+    let Some(name) = variable.to_str() else {
+        return false;
+    };
     let exact = [
         "CARGO_ENCODED_RUSTFLAGS",
         "CARGO_ENCODED_RUSTDOCFLAGS",
@@ -128,7 +150,12 @@ fn is_about_the_outer_build(variable: &OsStr) -> bool {
         "RUSTFLAGS",
         "RUSTDOCFLAGS",
     ];
-    let prefixes = ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_", "CARGO_UNSTABLE_"];
+    let prefixes = [
+        "CARGO_BUILD_",
+        "CARGO_PROFILE_",
+        "CARGO_TARGET_",
+        "CARGO_UNSTABLE_",
+    ];
     exact.contains(&name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 

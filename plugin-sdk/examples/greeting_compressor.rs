@@ -16,16 +16,13 @@ impl Compressor for Greetings {
         Ok(Self)
     }
 
-    fn compress(
-        &self,
-        request: &Request,
-        _: &Budget,
-        _: &dyn Host,
-    ) -> Result<Vec<Edit>, Failure> {
+    fn compress(&self, request: &Request, _: &Budget, _: &dyn Host) -> Result<Vec<Edit>, Failure> {
         let is_idle = |text: &str| {
             let text = text.to_lowercase();
             text.len() <= SHORT_BYTES
-                && ["thanks", "thank you", "you're welcome", "hello"].iter().any(|w| text.starts_with(w))
+                && ["thanks", "thank you", "you're welcome", "hello"]
+                    .iter()
+                    .any(|w| text.starts_with(w))
         };
         let open = request.messages.iter().filter(|message| {
             // A group of tool calls goes whole or not at all; the host refuses what is locked.

@@ -17,22 +17,22 @@ impl CachePolicy for Night {
         Ok(Self)
     }
 
-    fn decide(
-        &self,
-        request: &Request,
-        _: &Summary,
-        host: &dyn Host,
-    ) -> Result<Decision, Failure> {
+    fn decide(&self, request: &Request, _: &Summary, host: &dyn Host) -> Result<Decision, Failure> {
         if request.parameters.choices > 1 {
             return Ok(Decision::bypass("several choices are asked for"));
         }
-        let now = host.unix_seconds().map_err(|refusal| Failure::Unavailable(refusal.to_string()))?;
+        let now = host
+            .unix_seconds()
+            .map_err(|refusal| Failure::Unavailable(refusal.to_string()))?;
         let morning = 6 * HOUR;
         let left = match now % DAY {
             second if second < morning => morning - second,
             _ => HOUR,
         };
-        Ok(Decision::cache(u32::try_from(left).unwrap_or(1), Scope::Tenant))
+        Ok(Decision::cache(
+            u32::try_from(left).unwrap_or(1),
+            Scope::Tenant,
+        ))
     }
 
     fn admit(&self, answer: &Answer, _: &dyn Host) -> Result<bool, Failure> {

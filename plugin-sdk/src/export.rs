@@ -238,7 +238,9 @@ mod tests {
     }
 
     fn fault(config: &str) -> ConfigIssue {
-        configure(&OnceCell::new(), config, |config: Config| Ok(config)).unwrap_err().remove(0)
+        configure(&OnceCell::new(), config, |config: Config| Ok(config))
+            .unwrap_err()
+            .remove(0)
     }
 
     #[test]

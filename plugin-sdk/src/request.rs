@@ -15,7 +15,9 @@ impl Request {
     /// there is none.
     #[must_use]
     pub fn last_user_text(&self) -> String {
-        self.last_user_message().map(Message::text).unwrap_or_default()
+        self.last_user_message()
+            .map(Message::text)
+            .unwrap_or_default()
     }
 
     /// A granted header that the client sent; `name` in lower case.
@@ -46,16 +48,18 @@ impl Message {
 
     /// Its text parts with their places; tool results are not among them.
     pub fn texts(&self) -> impl Iterator<Item = (u32, &Text)> {
-        (0_u32..).zip(&self.parts).filter_map(|(at, part)| match part {
-            Part::Text(text) => Some((at, text)),
-            Part::Image(_)
-            | Part::Audio(_)
-            | Part::Video(_)
-            | Part::File(_)
-            | Part::ToolCall(_)
-            | Part::ToolResult(_)
-            | Part::Other(_) => None,
-        })
+        (0_u32..)
+            .zip(&self.parts)
+            .filter_map(|(at, part)| match part {
+                Part::Text(text) => Some((at, text)),
+                Part::Image(_)
+                | Part::Audio(_)
+                | Part::Video(_)
+                | Part::File(_)
+                | Part::ToolCall(_)
+                | Part::ToolResult(_)
+                | Part::Other(_) => None,
+            })
     }
 }
 

@@ -135,7 +135,10 @@ mod tests {
         let drop = |index| Edit::drop_message(index, Kind::History, Reason::Outdated);
         assert!(apply(&request, &[drop(1)]).is_err());
         let left = apply(&request, &[drop(2), drop(1)]).unwrap();
-        assert_eq!(left.iter().map(|kept| kept.index).collect::<Vec<_>>(), [0, 3]);
+        assert_eq!(
+            left.iter().map(|kept| kept.index).collect::<Vec<_>>(),
+            [0, 3]
+        );
     }
 
     #[test]
@@ -143,7 +146,9 @@ mod tests {
         let whole = chat(&[(Role::User, &"é 你好 ".repeat(20_000))]);
         let request = windowed(&whole, 100, 50);
         let host = crate::testing::TestHost::new(&whole);
-        let Part::Text(shown) = &request.messages[0].parts[0] else { panic!("a text") };
+        let Part::Text(shown) = &request.messages[0].parts[0] else {
+            panic!("a text")
+        };
         assert!(!shown.is_whole() && shown.head.len() <= 100);
         let host: &dyn crate::Host = &host;
         assert_eq!(host.whole(0, 0, shown).unwrap(), whole.last_user_text());

@@ -24,7 +24,9 @@ pub fn chat(messages: &[(Role, &str)]) -> Request {
 /// else is as if the client had said nothing; fields are public, a test sets what it needs.
 #[must_use]
 pub fn request(mut messages: Vec<Message>) -> Request {
-    let last_user = messages.iter().rposition(|message| message.role == Role::User);
+    let last_user = messages
+        .iter()
+        .rposition(|message| message.role == Role::User);
     if let Some(last) = last_user.and_then(|at| messages.get_mut(at)) {
         last.locked = true;
     }
@@ -52,7 +54,11 @@ pub fn request(mut messages: Vec<Message>) -> Request {
             audio_output: false,
         },
         prompt_tokens: messages.iter().map(|message| message.tokens).sum(),
-        text_bytes: messages.iter().flat_map(|message| &message.parts).map(text_size).sum(),
+        text_bytes: messages
+            .iter()
+            .flat_map(|message| &message.parts)
+            .map(text_size)
+            .sum(),
         messages,
         headers: Vec::new(),
         tenant: "anonymous".to_owned(),
@@ -132,7 +138,11 @@ pub fn tool_result(id: &str, name: &str, content: &str) -> Part {
 #[must_use]
 pub fn windowed(request: &Request, head: usize, tail: usize) -> Request {
     let mut request = request.clone();
-    for part in request.messages.iter_mut().flat_map(|message| &mut message.parts) {
+    for part in request
+        .messages
+        .iter_mut()
+        .flat_map(|message| &mut message.parts)
+    {
         match part {
             Part::Text(text) => cut_window(text, head, tail),
             Part::ToolResult(result) => cut_window(&mut result.content, head, tail),

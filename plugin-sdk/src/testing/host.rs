@@ -83,7 +83,10 @@ impl Host for TestHost {
 
     fn read(&self, message: u32, part: u32, start: u32, len: u32) -> Result<Piece, Refusal> {
         let parts = self.texts.get(index(message)).ok_or(Refusal::Invalid)?;
-        let text = parts.get(index(part)).and_then(Option::as_ref).ok_or(Refusal::Invalid)?;
+        let text = parts
+            .get(index(part))
+            .and_then(Option::as_ref)
+            .ok_or(Refusal::Invalid)?;
         let from = text.ceil_char_boundary(index(start).min(text.len()));
         let end = text.floor_char_boundary(index(start).saturating_add(index(len)));
         Ok(Piece {
@@ -97,7 +100,8 @@ impl Host for TestHost {
     }
 
     fn monotonic_ms(&self) -> Result<u64, Refusal> {
-        self.unix_seconds().map(|seconds| seconds.saturating_mul(1_000))
+        self.unix_seconds()
+            .map(|seconds| seconds.saturating_mul(1_000))
     }
 
     fn unix_seconds(&self) -> Result<u64, Refusal> {
@@ -108,12 +112,12 @@ impl Host for TestHost {
 /// A rough stand-in for the proxy's calibrated estimate: four ASCII bytes or one other character
 /// make a token.
 pub(super) fn estimate_tokens(text: &str) -> u32 {
-    let (ascii, other) = text.chars().fold((0_u32, 0_u32), |(ascii, other), c| {
-        match c.is_ascii() {
-            true => (ascii.saturating_add(1), other),
-            false => (ascii, other.saturating_add(1)),
-        }
-    });
+    let (ascii, other) =
+        text.chars()
+            .fold((0_u32, 0_u32), |(ascii, other), c| match c.is_ascii() {
+                true => (ascii.saturating_add(1), other),
+                false => (ascii, other.saturating_add(1)),
+            });
     ascii.div_ceil(4).saturating_add(other)
 }
 
