@@ -26,10 +26,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            #[expect(clippy::print_stdout, reason = "how a build script speaks to cargo")]
-            {
-                println!("cargo::error={error}");
-            }
+            println!("cargo::error={error}");
             ExitCode::FAILURE
         }
     }
@@ -71,10 +68,7 @@ fn watch(root: &Path) {
         inputs.extend([plugin.join("Cargo.toml"), plugin.join("src")]);
     }
     for input in inputs {
-        #[expect(clippy::print_stdout, reason = "how a build script speaks to cargo")]
-        {
-            println!("cargo::rerun-if-changed={}", input.display());
-        }
+        println!("cargo::rerun-if-changed={}", input.display());
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Start at [`Proxy::start`] for the binary, [`Backend`] for what stands behind it, [`Client`] for
 //! what stands in front. Configs are written by [`Config`] alone, so a renamed key is changed in one
-//! place. Tests wait for events; where only polling is left they use [`eventually`].
+//! place. Tests wait for events; where only polling is left they use [`eventually()`].
 //!
 //! Invariants: every process, listener and task that a test starts ends with the value that owns it;
 //! nothing here reaches into the binary's modules.

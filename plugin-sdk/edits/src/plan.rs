@@ -52,7 +52,7 @@ pub struct Cut {
 }
 
 /// The text after its cuts. `cuts` must be sorted and lie within `text` on borders of characters, as
-/// [`crate::check`] makes them; a cut that does not is left out.
+/// [`crate::check()`] makes them; a cut that does not is left out.
 #[must_use]
 pub fn cut_text(text: &str, cuts: &[Cut]) -> String {
     let mut out = String::with_capacity(text.len());

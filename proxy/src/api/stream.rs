@@ -22,7 +22,6 @@ pub(crate) struct Progress {
     saw_error: bool,
     is_well_formed: bool,
     usage: Option<Usage>,
-    model: Option<String>,
     /// Bytes of the answer's text so far, of all choices.
     pub(crate) text_bytes: usize,
     head: String,
@@ -53,7 +52,6 @@ impl Progress {
             saw_error: false,
             is_well_formed: true,
             usage: None,
-            model: None,
             text_bytes: 0,
             head: String::new(),
             max_head_bytes: 0,
@@ -93,9 +91,6 @@ impl Progress {
                 error: true,
                 ..Seen::default()
             };
-        }
-        if self.model.is_none() {
-            self.model = chunk.model_name();
         }
         if let Some(usage) = chunk.usage() {
             self.usage = Some(usage);
@@ -159,11 +154,6 @@ impl Progress {
     /// Why the model stopped; [`Finish::Other`] when it did not say.
     pub(crate) fn finish(&self) -> Finish {
         self.finish.unwrap_or(Finish::Other)
-    }
-
-    /// The model that says it answers.
-    pub(crate) fn model(&self) -> Option<&str> {
-        self.model.as_deref()
     }
 
     /// The first choice's text: its first bytes, at most this many and at most what
@@ -298,12 +288,11 @@ mod tests {
     }
 
     #[test]
-    fn model_usage_and_text_are_noted() {
+    fn usage_and_text_are_noted() {
         let stream = "data: {\"model\":\"m-1\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\\u00e9 \"}}],\"usage\":null}\n\n\
             data: {\"model\":\"m-1\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"😀b\"}}]}\n\n\
             data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\n";
         let (progress, _) = watch(1, stream);
-        assert_eq!(progress.model(), Some("m-1"));
         assert_eq!(
             progress.usage(),
             Some(Usage {

@@ -1,6 +1,6 @@
 //! When two requests are equal, and what is kept of their answers.
 //!
-//! A [`Key`] is the whole request in canonical form ([`key`]). An answer is collected by a
+//! A [`Key`] is the whole request in canonical form ([`key()`]). An answer is collected by a
 //! [`Recorder`], kept as it came ([`Stored`]) in [`Memory`], and given to the next asker as a stream
 //! or plain, whichever that one wants ([`replay`]). What a client says about it is read by
 //! [`control`].

@@ -30,8 +30,3 @@ pub(crate) use overrides::Overrides;
 pub(crate) use problem::{Problems, Severity};
 pub(crate) use reload::check_reload;
 pub(crate) use resolved::*;
-
-/// The JSON Schema of config files, as it is kept in `config/sluicegate.schema.json`.
-pub(crate) fn schema_json() -> String {
-    format!("{:#}\n", schema::json())
-}

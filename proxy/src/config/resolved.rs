@@ -1,6 +1,6 @@
 //! The config as the program uses it: checked, defaults filled in, names resolved.
 //!
-//! Built once by [`super::load`] from the file as typed; immutable from then on. Nothing outside
+//! Built once by [`super::load()`] from the file as typed; immutable from then on. Nothing outside
 //! `config/` sees the other form.
 
 use std::collections::BTreeMap;

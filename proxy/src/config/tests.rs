@@ -348,6 +348,11 @@ fn only_what_cannot_change_is_refused_on_reload() {
     insta::assert_snapshot!(problems);
 }
 
+/// The JSON Schema of config files, as it is kept in `config/sluicegate.schema.json`.
+fn schema_json() -> String {
+    format!("{:#}\n", schema::json())
+}
+
 #[test]
 fn the_checked_in_schema_is_current() {
     let path = config_folder().join("sluicegate.schema.json");

@@ -251,7 +251,7 @@ pub(super) fn on_compress(
         })
     })??;
     let plan = check::edits(cx.prompt, rules.slot(), &edits)?;
-    Ok(Compression { plan, edits })
+    Ok(Compression { plan })
 }
 
 /// `decide`.

@@ -32,11 +32,6 @@ impl Plugin {
         &self.inner.slot
     }
 
-    /// Its number among the successful candidates of its slot, from 1.
-    pub(crate) fn generation(&self) -> u64 {
-        self.inner.generation
-    }
-
     /// SHA-256 of the component.
     pub(crate) fn sha256(&self) -> &[u8; 32] {
         &self.inner.sha256
@@ -59,6 +54,7 @@ pub(super) struct Inner {
     pub(super) slot: Arc<Slot>,
     pub(super) info: PluginInfo,
     pub(super) sha256: [u8; 32],
+    /// Its number among the successful candidates of its slot, from 1.
     pub(super) generation: u64,
     pub(super) loaded_at: SystemTime,
     pub(super) view: ViewRules,

@@ -75,7 +75,6 @@ pub(crate) struct Budget {
 #[derive(Debug, Clone)]
 pub(crate) struct Compression {
     pub(crate) plan: sluicegate_edits::Plan,
-    pub(crate) edits: Vec<sluicegate_edits::Edit>,
 }
 
 /// What the classifiers settled on.

@@ -36,11 +36,9 @@ mod testing;
 mod tests;
 mod upload;
 
-use backend::{Backend, InFlight};
 pub(crate) use balance::{Picked, Pool};
 pub(crate) use errors::{AttemptError, Retry, UpstreamError};
 pub(crate) use exchange::Exchange;
 pub(crate) use registry::{Pools, Registry};
 pub(crate) use request::Outgoing;
-use upload::Upload;
 pub(crate) use upload::Wrote;

@@ -1,6 +1,6 @@
 //! A request body: what it says ([`Request::prompt`]), and changes to it in the client's own bytes.
 //!
-//! [`parse`] reads the body once and keeps the places of its values. [`Request::apply`] makes the
+//! [`parse()`] reads the body once and keeps the places of its values. [`Request::apply`] makes the
 //! cuts of a compressor, [`Request::render`] gives the body that goes to an upstream. Both splice:
 //! what no decision touches leaves as it came, down to duplicate keys, number spellings and escapes.
 //!

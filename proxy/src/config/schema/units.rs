@@ -39,11 +39,6 @@ impl Time {
         Self(Duration::from_secs(seconds))
     }
 
-    /// A whole number of milliseconds.
-    pub(crate) const fn millis(millis: u64) -> Self {
-        Self(Duration::from_millis(millis))
-    }
-
     /// Reads a number and its unit.
     ///
     /// # Errors

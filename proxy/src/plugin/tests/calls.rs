@@ -385,8 +385,6 @@ async fn compressor_edits_become_a_plan() {
     let done = compress(&plugin, &context(&prompt_of_three, &headers), &wish).await;
     let done = done.unwrap().unwrap();
     assert_eq!(done.plan.messages[0], sluicegate_edits::MessagePlan::Drop);
-    assert_eq!(done.edits[0].kind, sluicegate_edits::Kind::History);
-    assert_eq!(done.edits[0].reason, sluicegate_edits::Reason::Outdated);
 
     // Here the same edit would drop the last user message.
     let short = prompt("auto", vec![message(Role::User, "only")]);

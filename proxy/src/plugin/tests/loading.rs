@@ -225,11 +225,14 @@ async fn unchanged_slot_keeps_its_plugin() {
     changed.max_output_bytes = 1 << 16;
     let second = bench.host.load(Arc::new(changed)).await.unwrap();
     assert!(!Arc::ptr_eq(&first, &second));
-    assert_eq!((first.generation(), second.generation()), (1, 2));
+    assert_eq!(
+        (first.status().generation, second.status().generation),
+        (1, 2)
+    );
 
     // Back to the first settings: a new candidate with a new number, though the first still lives.
     let third = bench.host.load(Arc::new(slot)).await.unwrap();
-    assert_eq!(third.generation(), 3);
+    assert_eq!(third.status().generation, 3);
 }
 
 #[tokio::test]
@@ -252,7 +255,7 @@ async fn bad_candidate_leaves_the_running_plugin_alone() {
             ..Guest::default()
         })
         .await;
-    assert_eq!(next.generation(), 2, "the bad one got no number");
+    assert_eq!(next.status().generation, 2, "the bad one got no number");
     assert!(next.status().refused_candidate.is_none());
 }
 
@@ -304,7 +307,7 @@ async fn many_generations_fit_the_room_for_two() {
                 ..Guest::default()
             })
             .await;
-        assert_eq!(plugin.generation(), generation);
+        assert_eq!(plugin.status().generation, generation);
     }
     assert!(ask(&plugin, "auto").await.unwrap().is_some());
 }

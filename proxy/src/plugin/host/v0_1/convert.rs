@@ -207,3 +207,20 @@ pub(super) fn answer<'a>(answer: &'a AnswerFacts, head: &'a str) -> cache::Answe
         memo: &answer.memo,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edit_keeps_what_goes_and_why() {
+        let converted = edit(compress::Edit {
+            change: compress::Change::DropMessage(7),
+            kind: compress::Kind::History,
+            reason: compress::Reason::Outdated,
+        });
+        assert_eq!(converted.change, edits::Change::DropMessage(7));
+        assert_eq!(converted.kind, edits::Kind::History);
+        assert_eq!(converted.reason, edits::Reason::Outdated);
+    }
+}
