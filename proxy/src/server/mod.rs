@@ -23,7 +23,7 @@ use self::reload::Builder;
 use self::views::Process;
 use self::workers::Worker;
 use crate::admin::{self, Gate, Scope};
-use crate::config::{self, Config, Overrides};
+use crate::config::{self, Config, Overrides, TlsFiles};
 use crate::pipeline::Shared;
 use crate::plugin::Host;
 use crate::telemetry::{self, AccessLog, Metrics};
@@ -180,7 +180,7 @@ impl Server {
         &mut self,
         name: String,
         listener: &std::net::TcpListener,
-        tls: Option<&crate::config::TlsFiles>,
+        tls: Option<&TlsFiles>,
         app: A,
     ) -> Result<Worker, StartError> {
         let (release, released) = oneshot::channel();
