@@ -100,27 +100,27 @@ fn climbs(path: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn code(method: Method, path: &str) -> std::result::Result<Destination, u16> {
-        sort(&method, path).map_err(|error| error.row().status)
+    fn code(method: &Method, path: &str) -> std::result::Result<Destination, u16> {
+        sort(method, path).map_err(|error| error.row().status)
     }
 
     #[test]
     fn the_inspected_endpoints_take_post_alone() {
         let chat = "/v1/chat/completions";
         assert_eq!(
-            code(Method::POST, chat),
+            code(&Method::POST, chat),
             Ok(Destination::Inspect(Endpoint::Chat))
         );
-        assert_eq!(code(Method::GET, chat), Err(405));
+        assert_eq!(code(&Method::GET, chat), Err(405));
     }
 
     #[test]
     fn other_paths_below_v1_are_passed_on() {
         assert_eq!(
-            code(Method::POST, "/v1/audio/speech"),
+            code(&Method::POST, "/v1/audio/speech"),
             Ok(Destination::Relay)
         );
-        assert_eq!(code(Method::TRACE, "/v1/audio/speech"), Err(405));
+        assert_eq!(code(&Method::TRACE, "/v1/audio/speech"), Err(405));
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
             "/v1/a\\b",
             "/v10/files",
         ] {
-            assert_eq!(code(Method::GET, path), Err(404), "{path}");
+            assert_eq!(code(&Method::GET, path), Err(404), "{path}");
         }
     }
 }
