@@ -10,12 +10,12 @@ use super::classify::call_context;
 use super::client::Head;
 use super::compress::Wish;
 use super::context::RequestContext;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::route::{Facts, Target};
 use super::snapshot::Snapshot;
 use crate::api::request::Request;
 use crate::cache::{self, Control, Key, KeyParts};
-use crate::config::Cache;
+use crate::config::{Cache, Defaults, Route};
 use crate::plugin::{self, Decision, Scope};
 use crate::telemetry::Stage;
 
@@ -80,6 +80,25 @@ pub(super) async fn run(
     wish: Wish,
 ) -> Result<Option<Plan>> {
     cx.enter(Stage::CachePolicy);
+    let control = control(cx, facts.caller, facts.head);
+    let only = control.only;
+    let plan = plan(cx, snapshot, facts, request, target, wish, control).await?;
+    match plan {
+        // Nothing can be stored for such a request, so nothing is.
+        None if only => Err(Error::NotCached),
+        plan => Ok(plan),
+    }
+}
+
+async fn plan(
+    cx: &RequestContext,
+    snapshot: &Snapshot,
+    facts: &Facts<'_>,
+    request: &Request,
+    target: &Target,
+    wish: Wish,
+    control: Control,
+) -> Result<Option<Plan>> {
     let config = &snapshot.config.cache;
     if !config.enabled || !target.route.cache {
         return Ok(None);
@@ -90,7 +109,6 @@ pub(super) async fn run(
         class,
         ..
     } = facts;
-    let control = control(cx, caller, head);
     if !control.lookup && !control.store {
         return Ok(None);
     }
@@ -114,7 +132,7 @@ pub(super) async fn run(
     }
     let basis = Basis {
         scope,
-        variant: target.route.name.clone(),
+        variant: variant(&target.route),
         compression: wish.as_key(),
         epoch: config.epoch.clone(),
         ignore: decision
@@ -135,6 +153,20 @@ pub(super) async fn run(
         basis,
         memo: decision.memo,
     }))
+}
+
+/// The route, with what it changes in a request: another default or cap gives another answer.
+fn variant(route: &Route) -> String {
+    let Route {
+        name,
+        defaults,
+        max_tokens_cap,
+        ..
+    } = route;
+    if *defaults == Defaults::default() && max_tokens_cap.is_none() {
+        return name.clone();
+    }
+    format!("{name} {defaults:?} {max_tokens_cap:?}")
 }
 
 /// The request's fields behind a name of the contract.
@@ -191,7 +223,7 @@ fn scope(
         Scope::Session => caller
             .session
             .as_deref()
-            .or(prompt.user.as_deref())
+            .or(prompt.user.as_deref().filter(|_| caller.grants.session))
             // The tenant's length keeps its name apart from the session's.
             .map(|session| format!("session:{}:{tenant}:{session}", tenant.len())),
     }

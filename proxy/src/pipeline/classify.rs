@@ -66,6 +66,7 @@ pub(super) async fn run(
         let Some(opinion) = plugin::classify(plugin, &call).await? else {
             continue;
         };
+        cx.record.reasons.extend(opinion.reasons.iter().cloned());
         class.take(opinion);
     }
     if let Some(hint) = hint {
@@ -97,10 +98,14 @@ pub(super) fn call_context<'a>(
         prompt,
         request_id: &cx.record.request_id,
         tenant: caller.tenant.as_str(),
-        session: caller.session.as_deref().or(prompt.user.as_deref()),
+        session: caller
+            .session
+            .as_deref()
+            .or(prompt.user.as_deref().filter(|_| caller.grants.session)),
         route_hint: hint,
         draw: cx.draw,
-        explain: caller.grants.explain && head.headers.contains_key("x-sluicegate-explain"),
+        explain: head.headers.contains_key("x-sluicegate-explain")
+            && granted(cx, caller.grants.explain, "x-sluicegate-explain"),
         headers: &head.headers,
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Client<'a> {
     expects_continue: bool,
     /// Bytes of the body that were written.
     sent: u64,
+    /// The rest of the request's body is not wanted any more.
+    body_unwanted: bool,
 }
 
 impl<'a> Client<'a> {
@@ -75,6 +77,7 @@ impl<'a> Client<'a> {
             gone: false,
             expects_continue,
             sent: 0,
+            body_unwanted: false,
         };
         (client, head)
     }
@@ -188,8 +191,35 @@ impl<'a> Client<'a> {
             done = work => done,
             // Ends only when the client is gone: the body has been read, and a pipelined request
             // is kept for later.
-            _ = self.session.read_body_or_idle(true) => Err(self.lost()),
+            () = watch(self.session, self.body_unwanted) => Err(self.lost()),
         }
+    }
+
+    /// True when the request announces a body.
+    pub(crate) fn has_body(&mut self) -> bool {
+        !self.session.is_body_empty()
+    }
+
+    /// Bytes of the request's body that were read.
+    pub(crate) fn body_bytes_received(&self) -> u64 {
+        self.session.body_bytes_read() as u64
+    }
+
+    /// Leaves the rest of the body unread: the connection then ends with this request, since nobody
+    /// would know where the next one begins.
+    pub(crate) fn leave_body(&mut self) {
+        self.body_unwanted = true;
+        self.session.set_keepalive(None);
+    }
+
+    /// True after [`Self::leave_body`].
+    pub(crate) fn left_body(&self) -> bool {
+        self.body_unwanted
+    }
+
+    /// True when the client still waits to be told to send its body.
+    pub(crate) fn awaits_continue(&self) -> bool {
+        self.expects_continue
     }
 
     /// Sends a whole answer.
@@ -274,9 +304,21 @@ impl<'a> Client<'a> {
                 }
             }
         };
-        // Nothing depends on whether it ended in time.
-        let _ = timeout(LINGER, drain).await;
+        if timeout(LINGER, drain).await.is_err() || !self.session.is_body_done() {
+            self.session.set_keepalive(None);
+        }
     }
+}
+
+/// Ends when the client has left. A pipelined request is kept for later; an unwanted body is read
+/// and thrown away.
+async fn watch(session: &mut ServerSession, body_unwanted: bool) {
+    if !body_unwanted {
+        // Ends only with an error: the body has been read.
+        let _ = session.read_body_or_idle(true).await;
+        return;
+    }
+    while session.read_body_or_idle(false).await.is_ok() {}
 }
 
 fn unreadable(reason: &str) -> Error {

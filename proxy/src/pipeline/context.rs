@@ -1,9 +1,10 @@
 //! What is true of a whole request: its clock, its record, and what outlives every snapshot.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::error::Error;
+use crate::api::Endpoint;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{Metrics, Outcome, Record, Stage, log, observe};
 
@@ -24,6 +25,8 @@ pub(crate) struct RequestContext {
     pub(crate) expose_all: bool,
     /// Writes the record to the access log.
     pub(crate) access_log: bool,
+    /// The API of a request that was read; none for what is only passed on.
+    pub(crate) endpoint: Option<Endpoint>,
     /// Uniform in 0 <= x < 1, the same for every plugin.
     pub(crate) draw: f64,
     stage: Option<(Stage, Instant)>,
@@ -44,6 +47,7 @@ impl RequestContext {
             },
             expose_all: false,
             access_log: true,
+            endpoint: None,
             draw: fastrand::f64(),
             stage: None,
             recount: None,
@@ -69,9 +73,10 @@ impl RequestContext {
         self.leave(Instant::now());
     }
 
-    /// Time since the request's head was read.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+    /// Notes that the first content is there, unless it was noted before.
+    pub(crate) fn note_first_token(&mut self) {
+        let elapsed = self.started.elapsed();
+        self.record.ttft.get_or_insert(elapsed);
     }
 
     /// Notes why the proxy itself ended the request.

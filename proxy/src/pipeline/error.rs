@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::api;
 use crate::config::{BackendName, PoolName, SlotName};
-use crate::upstream::{AttemptError, UpstreamError};
+use crate::upstream::{AttemptError, Retry, UpstreamError};
 
 /// A refusal or failure of ours. An upstream 4xx is not one: it is an answer.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,8 @@ pub(crate) enum Error {
     Unauthenticated,
     #[error("there is no `{method} {path}` here; the OpenAI API lives under `/v1`")]
     NotFound { method: String, path: String },
+    #[error("no pool serves the model `{model}`")]
+    UnknownModel { model: String },
     #[error("`{path}` takes {allowed}, not {method}")]
     MethodNotAllowed {
         method: String,
@@ -100,6 +102,7 @@ impl Error {
         match self {
             Self::Unauthenticated => row(401, INVALID, "invalid_api_key"),
             Self::NotFound { .. } => row(404, INVALID, "not_found"),
+            Self::UnknownModel { .. } => row(404, INVALID, "model_not_found"),
             Self::MethodNotAllowed { .. } => row(405, INVALID, "method_not_allowed"),
             Self::UpgradeUnsupported => row(501, INVALID, "upgrade_unsupported"),
             Self::EncodedBody { .. } => row(415, INVALID, "unsupported_content_encoding"),
@@ -123,6 +126,22 @@ impl Error {
             Self::DeadlineExceeded => row(504, SERVER, "deadline_exceeded"),
             // Nobody reads it; the number is nginx's for the access log.
             Self::ClientGone => row(499, INVALID, "client_gone"),
+        }
+    }
+
+    /// Why an attempt gave no answer.
+    pub(crate) fn of_attempt(pool: PoolName, backend: BackendName, source: AttemptError) -> Self {
+        match source {
+            AttemptError::FirstByteTimeout => Self::UpstreamTimeout { backend },
+            AttemptError::Request(reason) => Self::Unreadable {
+                reason: reason.to_owned(),
+            },
+            source if source.retry() == Retry::Safe => Self::UpstreamUnreachable {
+                pool,
+                backend,
+                source,
+            },
+            source => Self::UpstreamFailed { backend, source },
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct Events {
     pub(crate) progress: Progress,
     pub(crate) backend: BackendName,
     ended: bool,
+    /// The last event that was taken was an error.
+    pub(crate) saw_error: bool,
 }
 
 /// Why no further event comes.
@@ -42,6 +44,7 @@ impl Events {
             progress: Progress::new(request.prompt.endpoint, request.expected_choices())
                 .keep_head(HEAD_BYTES),
             ended: false,
+            saw_error: false,
         }
     }
 

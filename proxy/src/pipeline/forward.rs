@@ -22,9 +22,9 @@ use super::reply::{self, Plain};
 use super::route::{Hop, Target};
 use crate::api::request::{Changes, Request};
 use crate::api::sse::Event;
-use crate::config::{BackendName, Commit, Route};
+use crate::config::{BackendName, Commit, Route, Timeouts};
 use crate::telemetry::Stage;
-use crate::upstream::{self, AttemptError, Exchange, Outgoing, Retry, UpstreamError};
+use crate::upstream::{self, Exchange, Outgoing, Retry, UpstreamError};
 
 /// Longest pause before a second try: a random part of it is waited (full jitter, "Exponential
 /// Backoff And Jitter", AWS, 2015).
@@ -77,6 +77,7 @@ pub(super) async fn run(
     let deadline = cx.started + route.timeouts.total;
     let ambiguous = route.retry_ambiguous.unwrap_or(true);
     let mut last: Option<Failure> = None;
+    let mut refused: Option<Reply> = None;
     while let Some(candidate) = candidates.next() {
         if last.is_some() {
             sleep(BACKOFF.mul_f64(fastrand::f64())).await;
@@ -105,6 +106,13 @@ pub(super) async fn run(
                         fallback,
                     });
                 }
+                // Kept for the client, in case nobody gives a better answer.
+                let reply = Reply {
+                    answer,
+                    model,
+                    fallback,
+                };
+                refused.get_or_insert(reply);
                 candidates.leave_pool();
                 last = None;
                 continue;
@@ -112,9 +120,13 @@ pub(super) async fn run(
             Ok(Err(failure)) => failure,
         };
         if !failure.may_retry(ambiguous) || !candidates.has_more() {
-            return give_up(cx, failure, model, fallback);
+            let reply = give_up(cx, failure, model, fallback);
+            return reply.or_else(|error| refused.ok_or(error));
         }
         last = Some(failure);
+    }
+    if let Some(refused) = refused {
+        return Ok(refused);
     }
     match last {
         Some(failure) => give_up(cx, failure, request.prompt.model.clone(), false),
@@ -196,6 +208,17 @@ fn changes(request: &Request, route: &Route, hop: &Hop) -> Changes {
     }
 }
 
+/// A plain answer comes as a whole, after its last token: it has the whole time for its first byte.
+fn timeouts(request: &Request, route: &Route) -> Timeouts {
+    match request.prompt.parameters.streaming {
+        true => route.timeouts,
+        false => Timeouts {
+            first_token: route.timeouts.total,
+            ..route.timeouts
+        },
+    }
+}
+
 /// One exchange, up to the commit point.
 async fn attempt(
     cx: &mut RequestContext,
@@ -206,24 +229,11 @@ async fn attempt(
 ) -> std::result::Result<Answer, Failure> {
     let backend = candidate.picked.backend.name().clone();
     let pool = candidate.hop.pool.config().name.clone();
-    let exchange = Exchange::open(candidate.picked, out, &route.timeouts)
+    let exchange = Exchange::open(candidate.picked, out, &timeouts(request, route))
         .await
         .map_err(|source| {
             let retry = source.retry();
-            let error = match source {
-                AttemptError::FirstByteTimeout => Error::UpstreamTimeout {
-                    backend: backend.clone(),
-                },
-                source if retry == Retry::Safe => Error::UpstreamUnreachable {
-                    pool,
-                    backend: backend.clone(),
-                    source,
-                },
-                source => Error::UpstreamFailed {
-                    backend: backend.clone(),
-                    source,
-                },
-            };
+            let error = Error::of_attempt(pool, backend.clone(), source);
             Failure {
                 error,
                 retry,
@@ -316,7 +326,7 @@ async fn commit(
             }
         }
     }
-    cx.record.ttft = Some(cx.elapsed());
+    cx.note_first_token();
     Ok(Live {
         begun,
         events,

@@ -14,7 +14,7 @@ const CREATED: u64 = 1_704_067_200;
 /// All models that the pools name, or one of them; `auto` stands first.
 ///
 /// # Errors
-/// [`Error::Invalid`] with 404's code is not made here: an unknown name is [`Error::NotFound`].
+/// [`Error::UnknownModel`].
 pub(super) fn run(snapshot: &Snapshot, path: &str) -> Result<Answer> {
     let mut names = vec![("auto".to_owned(), "sluicegate".to_owned())];
     for pool in &snapshot.config.pools {
@@ -28,9 +28,8 @@ pub(super) fn run(snapshot: &Snapshot, path: &str) -> Result<Answer> {
         None => api::models::list(names.into_iter(), CREATED),
         Some(wanted) => {
             let found = names.into_iter().find(|(name, _)| name == wanted);
-            let (name, owner) = found.ok_or_else(|| Error::NotFound {
-                method: "GET".to_owned(),
-                path: path.to_owned(),
+            let (name, owner) = found.ok_or_else(|| Error::UnknownModel {
+                model: wanted.chars().take(256).collect(),
             })?;
             api::models::one(&name, &owner, CREATED)
         }

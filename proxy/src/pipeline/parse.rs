@@ -29,6 +29,7 @@ pub(super) async fn run(
     endpoint: Endpoint,
 ) -> Result<Request> {
     cx.enter(Stage::Parse);
+    cx.endpoint = Some(endpoint);
     let encoding = Encoding::of(head)?;
     let limit = server.max_body_bytes;
     let body = client.body(head, limit, server.body_timeout).await?;

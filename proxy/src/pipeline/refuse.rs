@@ -22,7 +22,11 @@ pub(super) async fn run(
     let status =
         StatusCode::from_u16(error.row().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     cx.record.status = status.as_u16();
+    if client.awaits_continue() {
+        client.leave_body();
+    }
     let sent = client.send(status, head(cx, error), error.body()).await;
+    cx.record.body_bytes_in = client.body_bytes_received();
     cx.record.body_bytes_out = client.body_bytes_sent();
     if sent.is_err() {
         return Outcome::Aborted;

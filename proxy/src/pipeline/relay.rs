@@ -3,8 +3,6 @@
 //! The path gives the label where it says enough. Another attempt is made only while no byte of the
 //! body has been taken from the client.
 
-use http::Method;
-
 use super::answer::{Answer, Body, Relayed};
 use super::authenticate::Caller;
 use super::balance;
@@ -75,12 +73,14 @@ pub(super) async fn run(
             }
             Err(Stop::Client(error)) => return Err(error),
             Err(Stop::Upstream { source, untouched }) => {
-                let again = untouched && matches!(source.retry(), Retry::Safe);
-                let error = Error::UpstreamUnreachable {
-                    pool,
-                    backend,
-                    source,
-                };
+                let ambiguous = target.route.retry_ambiguous == Some(true);
+                let again = untouched
+                    && match source.retry() {
+                        Retry::Safe => true,
+                        Retry::Ambiguous => ambiguous,
+                        Retry::Never => false,
+                    };
+                let error = Error::of_attempt(pool, backend, source);
                 if !again {
                     return Err(error);
                 }
@@ -113,11 +113,7 @@ async fn open(
 ) -> std::result::Result<Exchange, Stop> {
     let timeouts = &target.route.timeouts;
     let length = content_length(&head.headers);
-    let chunked = head.headers.contains_key(http::header::TRANSFER_ENCODING);
-    // An h2 request says by its frames alone whether a body follows.
-    let bodiless = length == Some(0)
-        || (length.is_none() && !chunked && matches!(head.method, Method::GET | Method::HEAD));
-    if bodiless {
+    if !client.has_body() {
         let work = async { Ok(Exchange::open(picked, &out, timeouts).await) };
         return client
             .unless_gone(work)
@@ -128,6 +124,7 @@ async fn open(
                 untouched: true,
             });
     }
+    // The client is watched only once its body has been read.
     let mut sending = Exchange::start(picked, out, length, timeouts)
         .await
         .map_err(|source| Stop::Upstream {
@@ -142,7 +139,10 @@ async fn open(
         // The upstream may have answered already (413): its head is read below.
         match sending.write(chunk).await {
             Ok(Wrote::More) => {}
-            Ok(Wrote::Stop) => break,
+            Ok(Wrote::Stop) => {
+                client.leave_body();
+                break;
+            }
             Err(source) => {
                 return Err(Stop::Upstream {
                     source,

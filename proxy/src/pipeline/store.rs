@@ -15,11 +15,12 @@ use super::context::RequestContext;
 use super::forward::Reply;
 use super::reply;
 use super::snapshot::Snapshot;
+use crate::api::plain::PlainFacts;
 use crate::api::prompt::Endpoint;
 use crate::api::request::Request;
 use crate::api::sse::Event;
 use crate::api::stream::Progress;
-use crate::api::{self, Usage, plain, tokens};
+use crate::api::{self, Usage, tokens};
 use crate::cache::{self, Key, Memory, Recorder, Stored, replay};
 use crate::plugin::{self, AnswerFacts, Finish, Plugin};
 
@@ -36,7 +37,6 @@ pub(crate) struct Seat {
     ttl: Duration,
     memo: String,
     request_id: String,
-    endpoint: Endpoint,
     model: String,
     fallback: bool,
     begun: Instant,
@@ -95,7 +95,6 @@ pub(super) fn run(
         ttl: plan.ttl,
         memo: plan.memo,
         request_id: cx.record.request_id.clone(),
-        endpoint,
         model,
         fallback,
         begun: cx.started,
@@ -137,11 +136,8 @@ impl Seat {
         });
     }
 
-    /// Stores a plain answer, when it parses and is one.
-    pub(crate) fn commit_whole(mut self, body: &Bytes) {
-        let Ok(facts) = plain::inspect(self.endpoint, body) else {
-            return;
-        };
+    /// Stores a plain answer, when it is one.
+    pub(crate) fn commit_whole(mut self, body: &Bytes, facts: &PlainFacts) {
         if !facts.is_answer {
             return;
         }

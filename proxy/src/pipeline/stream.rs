@@ -4,18 +4,26 @@
 //! without its terminal gets one error event and no `[DONE]`; a relayed body that breaks is cut, so
 //! that nobody takes it for whole. Whole events leave as the bytes that came.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, StatusCode, header};
+use tokio::time::timeout;
 
 use super::answer::{Answer, Body, Live, Relayed};
 use super::client::Client;
 use super::context::RequestContext;
 use super::error::Error;
 use super::events::{Events, EventsError};
+use super::reply;
 use super::store::Seat;
-use crate::api::{self, sse::Event};
-use crate::telemetry::{Outcome, Stage, headers};
+use crate::api::sse::Event;
+use crate::api::{self, Usage, plain};
+use crate::telemetry::{CacheResult, Outcome, Stage, headers};
 use crate::upstream::UpstreamError;
+
+/// How long the end of a body may come after its `[DONE]`; then the connection is given up.
+const DONE_GRACE: Duration = Duration::from_millis(250);
 
 const DONE: &[u8] = b"data: [DONE]\n\n";
 
@@ -38,10 +46,17 @@ pub(super) async fn run(
     let head = decorate(cx, headers);
     let outcome = match body {
         Body::Whole(body, seat) => whole(cx, status, head, body, seat, client).await,
-        Body::Replay(events) => replay(status, head, &events, client).await,
+        Body::Replay(events) => {
+            cx.note_first_token();
+            replay(status, head, &events, client).await
+        }
         Body::Live(live) => live_events(cx, status, head, *live, client).await,
         Body::Relayed(relayed) => relay(status, head, *relayed, client).await,
     };
+    if client.left_body() {
+        client.linger().await;
+    }
+    cx.record.body_bytes_in = client.body_bytes_received();
     cx.record.body_bytes_out = client.body_bytes_sent();
     outcome
 }
@@ -70,13 +85,21 @@ async fn whole(
     seat: Option<Box<Seat>>,
     client: &mut Client<'_>,
 ) -> Outcome {
-    cx.record.ttft.get_or_insert(cx.started.elapsed());
+    let answers = status.is_success() && reply::is_json(&head);
+    let facts = cx
+        .endpoint
+        .filter(|_| answers)
+        .and_then(|endpoint| plain::inspect(endpoint, &body).ok());
+    if let Some(facts) = &facts {
+        cx.note_first_token();
+        note_usage(cx, facts.usage, facts.text_bytes);
+    }
     let kept = seat.is_some().then(|| body.clone());
     if client.send(status, head, body).await.is_err() {
         return Outcome::Aborted;
     }
-    if let (Some(seat), Some(body)) = (seat, kept) {
-        seat.commit_whole(&body);
+    if let (Some(seat), Some(body), Some(facts)) = (seat, kept, facts) {
+        seat.commit_whole(&body, &facts);
     }
     Outcome::Complete
 }
@@ -120,15 +143,34 @@ async fn live_events(
         if !out.is_empty() && client.send_chunk(out, false).await.is_err() {
             break Ending::ClientGone;
         }
+        if events.saw_error {
+            break Ending::ErrorEvent;
+        }
+        if events.progress.saw_done() {
+            // Nothing that follows counts any more; the end of the body frees the connection.
+            let end = client.unless_gone(async { Ok(events.next().await) });
+            let _ = timeout(DONE_GRACE, end).await;
+            break Ending::Clean;
+        }
         match next_events(cx, &mut events, seat.as_deref_mut(), client).await {
             Ok(Some(bytes)) => out = bytes,
             Ok(None) => break Ending::Clean,
             Err(ending) => break ending,
         }
     };
-    note_usage(cx, &events);
+    note_usage(cx, events.progress.usage(), events.progress.text_bytes);
     match ending {
         Ending::ClientGone => Outcome::Aborted,
+        Ending::ErrorEvent => {
+            // The client has the upstream's own words: they are the one error event.
+            cx.fail(&Error::UpstreamErrorEvent {
+                backend: events.backend.clone(),
+            });
+            match client.send_chunk(Bytes::new(), true).await {
+                Ok(()) => Outcome::UpstreamFailed,
+                Err(_) => Outcome::Aborted,
+            }
+        }
         Ending::Clean if events.progress.is_complete_at_clean_end() => {
             let last = match events.progress.saw_done() {
                 true => Bytes::new(),
@@ -157,6 +199,8 @@ enum Ending {
     /// The upstream's body ended.
     Clean,
     Failed(Error),
+    /// The upstream sent an error event, which has been passed on.
+    ErrorEvent,
     ClientGone,
 }
 
@@ -179,13 +223,19 @@ async fn next_events(
         return Ok(None);
     };
     let mut raw = vec![first];
-    // What came in the same read leaves in the same write.
-    while let Some((event, also)) = events.buffered().map_err(failed)? {
+    // What came in the same read leaves in the same write, up to the end of the answer.
+    while !seen.error && !seen.done {
+        let Some((event, also)) = events.buffered().map_err(failed)? else {
+            break;
+        };
         seen.content |= also.content;
+        seen.error = also.error;
+        seen.done = also.done;
         raw.push(event);
     }
+    events.saw_error = seen.error;
     if seen.content {
-        cx.record.ttft.get_or_insert(cx.started.elapsed());
+        cx.note_first_token();
     }
     if let Some(seat) = &mut seat {
         for event in &raw {
@@ -215,13 +265,17 @@ async fn fail(cx: &mut RequestContext, error: &Error, client: &mut Client<'_>) -
     }
 }
 
-fn note_usage(cx: &mut RequestContext, events: &Events) {
-    if let Some(usage) = events.progress.usage() {
+/// Counts what an upstream made; a stored answer was counted when it was made.
+fn note_usage(cx: &mut RequestContext, usage: Option<Usage>, text_bytes: usize) {
+    if cx.record.cache == CacheResult::Hit {
+        return;
+    }
+    if let Some(usage) = usage {
         cx.record.prompt_tokens = usage.prompt;
         cx.record.completion_tokens = usage.completion;
     } else {
         // About four bytes a token; the exact count of what is stored is made off the path.
-        let bytes = u32::try_from(events.progress.text_bytes).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(text_bytes).unwrap_or(u32::MAX);
         cx.record.completion_tokens = bytes.div_ceil(4);
     }
 }

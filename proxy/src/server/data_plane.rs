@@ -46,6 +46,8 @@ impl HttpServerApp for DataPlane {
     ) -> Option<ReusedHttpStream> {
         let mut stopping = shutdown.clone();
         let read = tokio::select! {
+            // A request that is here already is served.
+            biased;
             read = session.read_request() => read,
             // An idle connection has nothing to finish.
             _ = stopping.wait_for(|stopping| *stopping) => return None,
@@ -95,14 +97,17 @@ impl DataPlane {
     /// `/livez`, `/readyz` and `/health`: one word each.
     fn probe(&self, head: &Head) -> Option<(StatusCode, &'static [u8])> {
         match head.path.as_str() {
-            "/livez" => Some((StatusCode::OK, b"ok")),
+            "/livez" => Some((StatusCode::OK, b"alive")),
             "/readyz" | "/health" => {
                 let readiness = self.live.readiness();
-                let status = match readiness {
-                    Readiness::Ready => StatusCode::OK,
-                    Readiness::Starting | Readiness::Draining => StatusCode::SERVICE_UNAVAILABLE,
+                let (status, word) = match readiness {
+                    Readiness::Ready if head.path == "/health" => (StatusCode::OK, "ok"),
+                    Readiness::Ready => (StatusCode::OK, readiness.as_str()),
+                    Readiness::Starting | Readiness::Draining => {
+                        (StatusCode::SERVICE_UNAVAILABLE, readiness.as_str())
+                    }
                 };
-                Some((status, readiness.as_str().as_bytes()))
+                Some((status, word.as_bytes()))
             }
             _ => None,
         }

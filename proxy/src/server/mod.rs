@@ -260,9 +260,10 @@ impl Server {
         for worker in self.workers.into_iter().chain(self.operators) {
             worker.join();
         }
+        // Records that wait for an exact count are written there: it ends before the log does.
+        self.control.shutdown_timeout(LOG_FLUSH);
         let logged = self.live.shared().access_log.flush(LOG_FLUSH);
         tracing::info!(drained, logged, "stopped");
-        self.control.shutdown_timeout(LOG_FLUSH);
         drained
     }
 }

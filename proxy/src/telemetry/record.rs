@@ -136,6 +136,9 @@ pub(crate) struct Record {
     pub(crate) tokens_saved: u32,
     /// What defaults and caps changed.
     pub(crate) changed: Vec<String>,
+    /// What the classifiers say tipped the scale, when the client asked to explain: bounded by the
+    /// contract.
+    pub(crate) reasons: Vec<String>,
     pub(crate) body_bytes_in: u64,
     pub(crate) body_bytes_out: u64,
     pub(crate) ttft: Option<Duration>,

@@ -55,6 +55,8 @@ struct Line<'a> {
     tokens_saved: u32,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     changed: &'a [String],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    reasons: &'a [String],
     body_bytes_in: u64,
     body_bytes_out: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,6 +96,7 @@ impl<'a> Line<'a> {
             completion_tokens: record.completion_tokens,
             tokens_saved: record.tokens_saved,
             changed: &record.changed,
+            reasons: &record.reasons,
             body_bytes_in: record.body_bytes_in,
             body_bytes_out: record.body_bytes_out,
             error: record.error,
@@ -158,6 +161,9 @@ pub(super) fn text(out: &mut String, ended: SystemTime, record: &Record) {
         "bytes",
         format!("{}/{}", line.body_bytes_in, line.body_bytes_out),
     );
+    if !line.reasons.is_empty() {
+        pair(out, "reasons", line.reasons.join("; "));
+    }
     if !line.changed.is_empty() {
         pair(out, "changed", line.changed.join(","));
     }
