@@ -117,7 +117,9 @@ impl Document {
             true => message.into(),
             false => format!("{field}: {}", message.into()),
         };
-        Problem::at(&self.path, &self.shown, span, message)
+        let mut problem = Problem::at(&self.path, &self.shown, span, message);
+        problem.section = section(pointer).map(str::to_owned);
+        problem
     }
 
     /// Line and column of a field, from 1.
@@ -181,6 +183,11 @@ impl Document {
             }
         }
     }
+}
+
+/// The table of the first level that a pointer lies in; none for the whole file.
+pub(crate) fn section(pointer: &str) -> Option<&str> {
+    pointer.split('/').nth(1)
 }
 
 /// The pointer of the table or list around a field.

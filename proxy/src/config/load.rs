@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::document::Document;
+use super::document::{Document, parent, section};
 use super::locator::Locator;
 use super::overrides::Overrides;
 use super::problem::{Problem, Problems};
@@ -85,6 +85,7 @@ pub(super) fn load_with(
     let (document, mut problems) = Document::parse(text, origin, &source)?;
     problems.extend(structure::check(&document));
     if !problems.is_empty() {
+        problems.extend(beyond_shape(&document, overrides, folder));
         return Err(finish(&document, problems).with_files(document.files));
     }
     let mut file: File = serde_json::from_value(document.json.clone()).map_err(|error| {
@@ -116,6 +117,39 @@ pub(super) fn load_with(
         warned,
         config: Arc::new(config),
     })
+}
+
+/// What is wrong with the rest of a file whose shape is wrong somewhere. Sections with a fault of
+/// shape are passed over, and so is what the callers' section has a say in: there an answer would be
+/// a guess.
+fn beyond_shape(document: &Document, overrides: &Overrides, folder: &Path) -> Vec<Problem> {
+    let Some(removable) = structure::removable(document) else {
+        return Vec::new();
+    };
+    let mut json = document.json.clone();
+    for pointer in &removable {
+        let name = pointer.rsplit('/').next().unwrap_or_default();
+        let table = json.pointer_mut(parent(pointer));
+        if let Some(table) = table.and_then(Value::as_object_mut) {
+            table.remove(&name.replace("~1", "/").replace("~0", "~"));
+        }
+    }
+    let Ok(mut file) = serde_json::from_value::<File>(json) else {
+        return Vec::new();
+    };
+    let mut checker = Checker::new(document, folder);
+    validate::resolve(&mut file, overrides, &mut checker);
+    let faulty: Vec<&str> = removable.iter().filter_map(|at| section(at)).collect();
+    let about_callers = |problem: &Problem| problem.message.contains("pass_through");
+    checker
+        .errors
+        .into_iter()
+        .filter(|problem| {
+            let section = problem.section.as_deref();
+            section.is_some_and(|section| !faulty.contains(&section))
+                && !(faulty.contains(&"auth") && about_callers(problem))
+        })
+        .collect()
 }
 
 /// Takes substituted values out of all texts.

@@ -49,6 +49,29 @@ pub(crate) fn check(document: &Document) -> Vec<Problem> {
     problems
 }
 
+/// Pointers to all that is wrong in shape and can be left out: the rest may then be judged on its
+/// own. None when a table lacks a field or a list would lose an entry, since what is left would
+/// mean something else.
+pub(crate) fn removable(document: &Document) -> Option<Vec<String>> {
+    let mut pointers = Vec::new();
+    for error in VALIDATOR.iter_errors(&document.json) {
+        let pointer = error.instance_path().as_str();
+        match error.kind() {
+            ValidationErrorKind::AdditionalProperties { unexpected } => {
+                pointers.extend(unexpected.iter().map(|name| child(pointer, name)));
+            }
+            ValidationErrorKind::Required { .. } => return None,
+            _ if pointer.is_empty() => return None,
+            _ => pointers.push(pointer.to_owned()),
+        }
+    }
+    let is_entry = |pointer: &String| {
+        let last = pointer.rsplit('/').next().unwrap_or_default();
+        last.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    (!pointers.iter().any(is_entry)).then_some(pointers)
+}
+
 fn describe(document: &Document, error: &ValidationError<'_>, problems: &mut Vec<Problem>) {
     let pointer = error.instance_path().as_str();
     let schema = schema_of(error);

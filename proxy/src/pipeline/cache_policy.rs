@@ -12,10 +12,11 @@ use super::compress::Wish;
 use super::context::RequestContext;
 use super::error::{Error, Result};
 use super::route::{Facts, Target};
+use super::sampling;
 use super::snapshot::Snapshot;
 use crate::api::request::Request;
 use crate::cache::{self, Control, Key, KeyParts};
-use crate::config::{Cache, Defaults, Route};
+use crate::config::Cache;
 use crate::plugin::{self, Decision, Scope};
 use crate::telemetry::Stage;
 
@@ -132,7 +133,7 @@ async fn plan(
     }
     let basis = Basis {
         scope,
-        variant: variant(&target.route),
+        variant: sampling::variant(request, &target.route),
         compression: wish.as_key(),
         epoch: config.epoch.clone(),
         ignore: decision
@@ -153,20 +154,6 @@ async fn plan(
         basis,
         memo: decision.memo,
     }))
-}
-
-/// The route, with what it changes in a request: another default or cap gives another answer.
-fn variant(route: &Route) -> String {
-    let Route {
-        name,
-        defaults,
-        max_tokens_cap,
-        ..
-    } = route;
-    if *defaults == Defaults::default() && max_tokens_cap.is_none() {
-        return name.clone();
-    }
-    format!("{name} {defaults:?} {max_tokens_cap:?}")
 }
 
 /// The request's fields behind a name of the contract.

@@ -20,6 +20,7 @@ use super::error::{Error, Result};
 use super::events::{Events, EventsError};
 use super::reply::{self, Plain};
 use super::route::{Hop, Target};
+use super::sampling;
 use crate::api::request::{Changes, Request};
 use crate::api::sse::Event;
 use crate::config::{BackendName, Commit, Route, Timeouts};
@@ -186,25 +187,10 @@ fn outgoing(
 
 /// Model name, defaults and caps. A model name that stays is not rewritten.
 fn changes(request: &Request, route: &Route, hop: &Hop) -> Changes {
-    let asked = request.prompt.model.as_str();
-    let defaults = &route.defaults;
-    let mut insert = Vec::new();
-    if let Some(tokens) = defaults.max_tokens {
-        insert.push(("max_tokens", tokens.to_string()));
-    }
-    if let Some(temperature) = defaults.temperature {
-        insert.push(("temperature", temperature.to_string()));
-    }
-    if let Some(top_p) = defaults.top_p {
-        insert.push(("top_p", top_p.to_string()));
-    }
-    if !defaults.stop.is_empty() {
-        insert.push(("stop", serde_json::json!(defaults.stop).to_string()));
-    }
+    let asked = &request.prompt.model;
     Changes {
         model: hop.model.clone().filter(|model| model != asked),
-        insert,
-        max_tokens_cap: route.max_tokens_cap,
+        ..sampling::changes(route)
     }
 }
 

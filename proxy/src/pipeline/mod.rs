@@ -26,6 +26,7 @@ mod relay;
 mod replay;
 mod reply;
 mod route;
+mod sampling;
 mod snapshot;
 mod store;
 mod stream;

@@ -257,17 +257,23 @@ async fn plain_answer_cut_short_is_no_success() {
 #[tokio::test]
 async fn silent_backend_is_a_gateway_timeout() {
     let backend = Backend::scripted("b").await;
-    let route = Route::to("main")
-        .set("timeouts.first_token", "300ms")
-        .set("attempts", 1);
-    let proxy = Proxy::start(&Config::one(&backend).route(route)).await;
-    for request in [ask("hi"), ask_streaming("hi")] {
+    // A plain answer comes after its last token, so only the whole time bounds it.
+    for (limit, request) in [
+        ("timeouts.total", ask("hi")),
+        ("timeouts.first_token", ask_streaming("hi")),
+    ] {
+        let route = Route::to("main").set(limit, "300ms").set("attempts", 1);
+        let proxy = Proxy::start(&Config::one(&backend).route(route)).await;
         let mut client = proxy.client().await;
         client.begin(&request).await;
         let mut exchange = backend.next_request().await;
         assert_eq!(client.head().await.status(), 504);
         exchange.closed().await;
     }
+    let route = Route::to("main")
+        .set("timeouts.first_token", "300ms")
+        .set("attempts", 1);
+    let proxy = Proxy::start(&Config::one(&backend).route(route)).await;
     // A head and a role chunk are no token.
     let mut client = proxy.client().await;
     client.begin(&ask_streaming("hi")).await;
