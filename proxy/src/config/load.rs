@@ -139,7 +139,8 @@ fn beyond_shape(document: &Document, overrides: &Overrides, folder: &Path) -> Ve
     };
     let mut checker = Checker::new(document, folder);
     validate::resolve(&mut file, overrides, &mut checker);
-    let faulty: Vec<&str> = removable.iter().filter_map(|at| section(at)).collect();
+    let faulty = removable.iter().chain(&document.unreadable);
+    let faulty: Vec<&str> = faulty.filter_map(|at| section(at)).collect();
     let about_callers = |problem: &Problem| problem.message.contains("pass_through");
     checker
         .errors
