@@ -25,6 +25,8 @@ pub(crate) struct RequestContext {
     pub(crate) expose_all: bool,
     /// Writes the record to the access log.
     pub(crate) access_log: bool,
+    /// When the whole request must be over; none until its route is known.
+    pub(crate) deadline: Option<Instant>,
     /// The API of a request that was read; none for what is only passed on.
     pub(crate) endpoint: Option<Endpoint>,
     /// Uniform in 0 <= x < 1, the same for every plugin.
@@ -47,6 +49,7 @@ impl RequestContext {
             },
             expose_all: false,
             access_log: true,
+            deadline: None,
             endpoint: None,
             draw: fastrand::f64(),
             stage: None,

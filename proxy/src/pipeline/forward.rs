@@ -76,6 +76,7 @@ pub(super) async fn run(
     cx.enter(Stage::Forward);
     let route = &target.route;
     let deadline = cx.started + route.timeouts.total;
+    cx.deadline = Some(deadline);
     let ambiguous = route.retry_ambiguous.unwrap_or(true);
     let mut last: Option<Failure> = None;
     let mut refused: Option<Reply> = None;

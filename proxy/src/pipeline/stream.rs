@@ -4,11 +4,11 @@
 //! without its terminal gets one error event and no `[DONE]`; a relayed body that breaks is cut, so
 //! that nobody takes it for whole. Whole events leave as the bytes that came.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, StatusCode, header};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use super::answer::{Answer, Body, Live, Relayed};
 use super::client::Client;
@@ -152,10 +152,13 @@ async fn live_events(
             let _ = timeout(DONE_GRACE, end).await;
             break Ending::Clean;
         }
-        match next_events(cx, &mut events, seat.as_deref_mut(), client).await {
-            Ok(Some(bytes)) => out = bytes,
-            Ok(None) => break Ending::Clean,
-            Err(ending) => break ending,
+        let deadline = cx.deadline.unwrap_or_else(far_future);
+        let next = next_events(cx, &mut events, seat.as_deref_mut(), client);
+        match timeout_at(deadline.into(), next).await {
+            Err(_) => break Ending::Failed(Error::DeadlineExceeded),
+            Ok(Ok(Some(bytes))) => out = bytes,
+            Ok(Ok(None)) => break Ending::Clean,
+            Ok(Err(ending)) => break ending,
         }
     };
     note_usage(cx, events.progress.usage(), events.progress.text_bytes);
@@ -192,6 +195,11 @@ async fn live_events(
         }
         Ending::Failed(error) => fail(cx, &error, client).await,
     }
+}
+
+/// A day from now: for an answer that no route bounds.
+fn far_future() -> Instant {
+    Instant::now() + Duration::from_secs(24 * 60 * 60)
 }
 
 /// Why a live stream gives no more events.

@@ -302,6 +302,22 @@ async fn stalled_stream_ends_with_an_error_event() {
 }
 
 #[tokio::test]
+async fn total_time_bounds_a_stream_that_has_begun() {
+    let backend = Backend::scripted("b").await;
+    let route = Route::to("main").set("timeouts.total", "500ms");
+    let proxy = Proxy::start(&Config::one(&backend).route(route)).await;
+    let mut client = proxy.client().await;
+    client.begin(&ask_streaming("hi")).await;
+    let mut exchange = backend.next_request().await;
+    exchange.begin_events().await.unwrap();
+    exchange.token("begun").await.unwrap();
+    client.head().await;
+    error_event(&client.rest().await.unwrap());
+    exchange.closed().await;
+    proxy.await_idle().await;
+}
+
+#[tokio::test]
 async fn answers_that_break_the_protocol_are_bad_gateways() {
     let backend = Backend::scripted("b").await;
     let route = Route::to("main").set("attempts", 1);
