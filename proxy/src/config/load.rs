@@ -163,7 +163,12 @@ fn finish(document: &Document, mut problems: Vec<Problem>) -> Problems {
 
 fn read(path: &Path) -> Result<String, String> {
     let cannot = |why: &dyn std::fmt::Display| format!("cannot read the config: {why}");
-    let length = fs::metadata(path).map_err(|error| cannot(&error))?.len();
+    let metadata = fs::metadata(path).map_err(|error| cannot(&error))?;
+    // A pipe would hold the reload for ever, and a device has no end.
+    if !metadata.is_file() && !metadata.is_dir() {
+        return Err(cannot(&"it is not a file"));
+    }
+    let length = metadata.len();
     if length > MAX_FILE_BYTES {
         return Err(cannot(&format!(
             "it has {length} bytes, at most {MAX_FILE_BYTES} are allowed"

@@ -19,6 +19,7 @@ use crate::cache::{self, Control, Key, KeyParts};
 use crate::config::Cache;
 use crate::plugin::{self, Decision, Scope};
 use crate::telemetry::Stage;
+use crate::upstream;
 
 /// What may happen with the cache.
 #[derive(Debug)]
@@ -142,7 +143,7 @@ async fn plan(
             .flat_map(|name| fields(name))
             .copied()
             .collect(),
-        extra: decision.key_parts,
+        extra: extra(decision.key_parts, facts, target),
     };
     Ok(Some(Plan {
         lookup,
@@ -154,6 +155,42 @@ async fn plan(
         basis,
         memo: decision.memo,
     }))
+}
+
+/// Headers that differ from request to request and change no answer.
+const NOT_IN_KEY: [&str; 10] = [
+    "accept",
+    "accept-encoding",
+    "authorization",
+    "baggage",
+    "content-type",
+    "traceparent",
+    "tracestate",
+    "user-agent",
+    "x-correlation-id",
+    "x-request-id",
+];
+
+/// What else goes upstream with the body and may change the answer: the query, and the headers that
+/// the pool gets.
+fn extra(mut parts: Vec<String>, facts: &Facts<'_>, target: &Target) -> Vec<String> {
+    let head = facts.head;
+    if head.path_and_query.len() > head.path.len() {
+        parts.push(format!("target {}", head.path_and_query));
+    }
+    let Some(hop) = target.chain.first() else {
+        return parts;
+    };
+    let sent = upstream::headers::request(&head.headers, hop.pool.config(), None);
+    let mut headers: Vec<String> = sent
+        .iter()
+        .filter(|(name, _)| !NOT_IN_KEY.contains(&name.as_str()))
+        .map(|(name, value)| format!("header {name} {}", value.as_bytes().escape_ascii()))
+        .collect();
+    // Their order among each other says nothing.
+    headers.sort();
+    parts.append(&mut headers);
+    parts
 }
 
 /// The request's fields behind a name of the contract.

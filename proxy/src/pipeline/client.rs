@@ -166,7 +166,11 @@ impl<'a> Client<'a> {
                 use pingora::ErrorType::{ConnectionClosed, H2Error, ReadError};
                 match error.etype() {
                     ConnectionClosed | ReadError | H2Error => Err(self.lost()),
-                    _ => Err(unreadable("the body's framing is broken")),
+                    _ => {
+                        // Nobody knows where the next request begins.
+                        self.session.set_keepalive(None);
+                        Err(unreadable("the body's framing is broken"))
+                    }
                 }
             }
         }
@@ -232,7 +236,10 @@ impl<'a> Client<'a> {
         mut headers: HeaderMap,
         body: Bytes,
     ) -> Result<()> {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        // RFC 9110 §8.6: such an answer says nothing of a length.
+        if !matches!(status.as_u16(), 204 | 304) {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
         self.send_head(status, &headers).await?;
         self.send_chunk(body, true).await
     }

@@ -3,12 +3,13 @@
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::answer::{Answer, Body};
-use crate::api::prompt::Prompt;
+use crate::api::prompt::{Endpoint, Prompt};
 use crate::cache::{Stored, replay};
 
 /// A stream for a client that streams, a plain answer for one that does not.
 pub(super) fn run(stored: &Stored, prompt: &Prompt) -> Answer {
-    if !prompt.parameters.streaming {
+    // Embeddings have no streamed form.
+    if !prompt.parameters.streaming || stored.endpoint == Endpoint::Embeddings {
         return Answer::json(StatusCode::OK, replay::plain(stored));
     }
     let mut headers = HeaderMap::with_capacity(8);

@@ -78,5 +78,11 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| format!("cannot be read: {error}"))
+    let cannot = |error| format!("cannot be read: {error}");
+    let metadata = fs::metadata(path).map_err(cannot)?;
+    // A pipe would hold the reload for ever, and a device has no end.
+    if !metadata.is_file() && !metadata.is_dir() {
+        return Err("is not a file".to_owned());
+    }
+    fs::read(path).map_err(cannot)
 }
