@@ -378,3 +378,16 @@ async fn route_and_switch_can_forbid_the_cache() {
     }
     assert_eq!(backend.request_count(), 2);
 }
+
+#[tokio::test]
+async fn headers_that_go_upstream_keep_answers_apart() {
+    let backend = Backend::model("b").await;
+    let proxy = cached_proxy(&backend).await;
+    let in_language = |language: &str| ask("hi").header("accept-language", language);
+    proxy.send(&in_language("de")).await.expect_status(200);
+    await_entries(&proxy, 1.0).await;
+    let other = proxy.send(&in_language("fr")).await.expect_status(200);
+    assert_eq!(state(&other), "miss");
+    let same = proxy.send(&in_language("de")).await.expect_status(200);
+    assert_eq!(state(&same), "hit");
+}
