@@ -403,6 +403,8 @@ pub(crate) struct Slot {
     pub(crate) spares: u32,
     /// Calls after which an instance is replaced; default 1,000,000.
     pub(crate) max_calls: u64,
+    /// Faults in a row after which the plugin is taken off the path; default 5.
+    pub(crate) quarantine_after: u32,
     /// `configure`'s time, off the path; default 10 s.
     pub(crate) configure_timeout: Duration,
     /// Overrides the plugin's wish.

@@ -222,7 +222,7 @@ fn every_setting_of_a_slot_arrives() {
         "[[pipeline.classify]]\nenabled = false\nsource = \"not looked at\"\n\
          [[pipeline.classify]]\nname = \"words\"\nsha256 = \"00000000000000000000000000000000000000000000000000000000000000ff\"\n\
          on_failure = \"deny\"\ncpu_time = \"7ms\"\nmemory_bytes = \"1MiB\"\nmax_output_bytes = \"2KiB\"\n\
-         max_component_bytes = 5\nspares = 0\nmax_calls = 9\nconfigure_timeout = \"1s\"\n\
+         max_component_bytes = 5\nspares = 0\nmax_calls = 9\nquarantine_after = 4\nconfigure_timeout = \"1s\"\n\
          last_messages = 8\ntext = { head = \"4KiB\", tail = 0 }\nmax_messages = 3\nread_bytes = 6\n\
          headers = [\"X-Use-Case\"]\ngrants = [\"clock\"]\n\
          [[pipeline.compress]]\nmax_edits = 2\nedit_last_user = true\nedit_tool_results = true\ntext = \"all\"\n\
@@ -247,6 +247,7 @@ fn every_setting_of_a_slot_arrives() {
         max_component_bytes: 5,
         spares: 0,
         max_calls: 9,
+        quarantine_after: 4,
         configure_timeout: Duration::from_secs(1),
         last_messages: Some(8),
         text: Some(TextWindow::Window {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::breaker::{Change, Leave};
 use super::check;
 use super::failure::{Denied, Failure, FailureKind};
 use super::instance::LiveInstance;
@@ -161,24 +162,11 @@ fn run<T>(
     request_id: &str,
     call: impl FnOnce(&mut LiveInstance) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let started = Instant::now();
-    let (outcome, took) = match inner.pool.take() {
-        Some(mut lease) => {
-            let instance = lease.instance();
-            instance.calls += 1;
-            let outcome = call(instance);
-            instance.state().end();
-            let took = started.elapsed();
-            lease.finish(
-                outcome
-                    .as_ref()
-                    .map_or_else(|failure| failure.kind.leaves_instance_alive(), |_| true),
-            );
-            (outcome, Some(took))
-        }
+    let (outcome, took) = match inner.breaker.ask() {
+        Some(leave) => enter(inner, request_id, leave, call),
         None => {
-            let detail = "every instance is busy or being replaced";
-            (Err(Failure::new(FailureKind::NoInstance, detail)), None)
+            let detail = "off the path for its faults until the next probe";
+            (Err(Failure::new(FailureKind::Quarantined, detail)), None)
         }
     };
     inner.tally.count(outcome.as_ref().map(|_| ()), took);
@@ -188,12 +176,58 @@ fn run<T>(
     outcome
 }
 
+/// Takes an instance, calls, gives it back, and tells the breaker; and how long that took, if
+/// there was an instance to call.
+fn enter<T>(
+    inner: &Inner,
+    request_id: &str,
+    leave: Leave,
+    call: impl FnOnce(&mut LiveInstance) -> Result<T, Failure>,
+) -> (Result<T, Failure>, Option<Duration>) {
+    let started = Instant::now();
+    let Some(mut lease) = inner.pool.take() else {
+        let detail = "every instance is busy or being replaced";
+        return (Err(Failure::new(FailureKind::NoInstance, detail)), None);
+    };
+    let instance = lease.instance();
+    instance.calls += 1;
+    let outcome = call(instance);
+    instance.state().end();
+    let took = started.elapsed();
+    let kind = outcome.as_ref().err().map(|failure| failure.kind);
+    lease.finish(kind.is_none_or(FailureKind::leaves_instance_alive));
+    let change = inner
+        .breaker
+        .report(leave, kind.is_some_and(FailureKind::is_fault));
+    log_change(inner, request_id, change);
+    (outcome, Some(took))
+}
+
+fn log_change(inner: &Inner, request_id: &str, change: Change) {
+    let slot = inner.slot.name.as_str();
+    let plugin = inner.info.name.as_str();
+    match change {
+        Change::None => {}
+        Change::Quarantined(wait) => tracing::error!(
+            slot,
+            plugin,
+            request_id,
+            "plugin quarantined for its faults, the next probe in {wait:?}"
+        ),
+        Change::Released => tracing::info!(slot, plugin, request_id, "plugin is called again"),
+    }
+}
+
 fn log(inner: &Inner, request_id: &str, failure: &Failure) {
     let slot = inner.slot.name.as_str();
     let plugin = inner.info.name.as_str();
     let stage = stage(inner.slot.kind);
     let kind = failure.kind.as_str();
     let detail = failure.detail.as_str();
+    if failure.kind == FailureKind::Quarantined {
+        // Said once, when it began; every call is counted.
+        return;
+    }
     if failure.kind == FailureKind::Unsupported {
         tracing::debug!(
             slot,

@@ -16,6 +16,8 @@ pub(crate) enum FailureKind {
     OutOfMemory,
     /// Every instance was busy or being replaced.
     NoInstance,
+    /// The plugin is off the path for its faults, and was not called.
+    Quarantined,
     /// The result breaks a rule of the contract.
     InvalidOutput,
     /// The result, or the arguments of one host call, were larger than `max_output_bytes`.
@@ -32,11 +34,12 @@ pub(crate) enum FailureKind {
 
 impl FailureKind {
     /// All kinds, in the order of [`Self::index`].
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Trap,
         Self::Deadline,
         Self::OutOfMemory,
         Self::NoInstance,
+        Self::Quarantined,
         Self::InvalidOutput,
         Self::OutputTooLarge,
         Self::Unsupported,
@@ -57,6 +60,7 @@ impl FailureKind {
             Self::Deadline => "deadline",
             Self::OutOfMemory => "out_of_memory",
             Self::NoInstance => "no_instance",
+            Self::Quarantined => "quarantined",
             Self::InvalidOutput => "invalid_output",
             Self::OutputTooLarge => "output_too_large",
             Self::Unsupported => "unsupported",
@@ -71,11 +75,29 @@ impl FailureKind {
         match self {
             Self::Trap | Self::Deadline | Self::OutOfMemory | Self::OutputTooLarge => false,
             Self::NoInstance
+            | Self::Quarantined
             | Self::InvalidOutput
             | Self::Unsupported
             | Self::Unavailable
             | Self::Exhausted
             | Self::Internal => true,
+        }
+    }
+
+    /// Whether the plugin did what no plugin may: its breaker counts these.
+    pub(super) fn is_fault(self) -> bool {
+        match self {
+            Self::Trap
+            | Self::Deadline
+            | Self::OutOfMemory
+            | Self::OutputTooLarge
+            | Self::InvalidOutput => true,
+            Self::NoInstance
+            | Self::Quarantined
+            | Self::Unsupported
+            | Self::Unavailable
+            | Self::Exhausted
+            | Self::Internal => false,
         }
     }
 }

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use wasmtime::component::{Component, InstancePre};
 
+use super::breaker::Breaker;
 use super::error::LoadError;
 use super::families::Prepared;
 use super::host::v0_1::Indices;
@@ -256,6 +257,12 @@ impl Host {
                 loaded_at: SystemTime::now(),
                 view,
                 pool,
+                breaker: Breaker::new(
+                    slot.quarantine_after,
+                    self.metrics
+                        .plugin_quarantined
+                        .with_label_values(&[slot.name.as_str()]),
+                ),
                 tally: Tally::new(&self.metrics, &slot.name),
                 lane: BlockingLane {
                     control: self.control.clone(),

@@ -12,6 +12,7 @@
 //! Start at [`load`] for how a component gets in, at [`call`] for what happens to a request.
 
 mod aot;
+mod breaker;
 mod builtin;
 mod call;
 mod check;

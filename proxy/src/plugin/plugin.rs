@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use super::breaker::Breaker;
 use super::failure::{Failure, FailureKind};
 use super::pool::Pool;
 use super::rate::Rate;
@@ -59,6 +60,7 @@ pub(super) struct Inner {
     pub(super) loaded_at: SystemTime,
     pub(super) view: ViewRules,
     pub(super) pool: Arc<Pool>,
+    pub(super) breaker: Breaker,
     pub(super) tally: Tally,
     pub(super) lane: BlockingLane,
     pub(super) history: Arc<History>,
@@ -143,7 +145,11 @@ impl Tally {
             self.seconds.observe(took.as_secs_f64());
         }
         if let Err(failure) = outcome
-            && failure.kind != FailureKind::Unsupported
+            // The fault that led to a quarantine says more than the quarantine.
+            && !matches!(
+                failure.kind,
+                FailureKind::Unsupported | FailureKind::Quarantined
+            )
         {
             let last = LastError {
                 at: unix_seconds(SystemTime::now()),
@@ -179,8 +185,11 @@ pub(crate) struct PluginStatus {
     pub(crate) generation: u64,
     /// Seconds since 1970.
     pub(crate) loaded_at: u64,
-    /// `ready`, or `refilling` while instances are being replaced.
+    /// `ready`; `refilling` while instances are being replaced; `quarantined` while its faults keep
+    /// it off the path.
     pub(crate) state: &'static str,
+    /// While it is quarantined, milliseconds until it is tried again.
+    pub(crate) next_probe_ms: Option<u64>,
     /// Instances that wait for a call.
     pub(crate) idle_instances: usize,
     /// Instances that there should be.
@@ -197,6 +206,7 @@ pub(crate) struct PluginStatus {
 impl Inner {
     fn status(&self) -> PluginStatus {
         let (alive, instances) = self.pool.fill_level();
+        let until_probe = self.breaker.until_probe();
         let failures: std::collections::BTreeMap<_, _> = FailureKind::ALL
             .iter()
             .zip(&self.tally.failures)
@@ -217,11 +227,13 @@ impl Inner {
             sha256: super::hex(&self.sha256),
             generation: self.generation,
             loaded_at: unix_seconds(self.loaded_at),
-            state: if alive < instances {
-                "refilling"
-            } else {
-                "ready"
+            state: match until_probe {
+                Some(_) => "quarantined",
+                None if alive < instances => "refilling",
+                None => "ready",
             },
+            next_probe_ms: until_probe
+                .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
             idle_instances: self.pool.idle(),
             instances,
             calls: ok + failures.values().sum::<u64>(),

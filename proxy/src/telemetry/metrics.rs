@@ -61,6 +61,8 @@ pub(crate) struct Metrics {
     pub(crate) plugin_idle_instances: IntGaugeVec,
     /// `slot`: number of the running candidate, from 1.
     pub(crate) plugin_generation: IntGaugeVec,
+    /// By `slot`: plugins that are off the path for their faults.
+    pub(crate) plugin_quarantined: IntGaugeVec,
     /// `slot`: candidates that were refused.
     pub(crate) plugin_refused: IntCounterVec,
     /// `slot`, `reason`: log lines and metric writes of plugins that were dropped.
@@ -181,6 +183,11 @@ impl Metrics {
                 "Generation of the plugin that a slot runs.",
                 &["slot"],
             )?,
+            plugin_quarantined: gauges(
+                "sluicegate_plugin_quarantined",
+                "Plugins that are off the path for their faults.",
+                &["slot"],
+            )?,
             plugin_refused: counters(
                 "sluicegate_plugin_refused_total",
                 "Plugin candidates that were refused.",
@@ -289,6 +296,7 @@ mod tests {
         for (family, labels) in [
             (&m.plugin_idle_instances, 1),
             (&m.plugin_generation, 1),
+            (&m.plugin_quarantined, 1),
             (&m.upstream_in_flight, 2),
             (&m.upstream_healthy, 2),
         ] {
@@ -308,7 +316,7 @@ mod tests {
     fn every_family_registers_under_a_name_with_its_unit() {
         let metrics = all_touched();
         let families = metrics.registry().gather();
-        assert_eq!(families.len(), 25, "families of `Metrics`, counted by hand");
+        assert_eq!(families.len(), 26, "families of `Metrics`, counted by hand");
         for family in families {
             let name = family.name();
             let rest = name

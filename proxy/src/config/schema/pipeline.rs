@@ -91,6 +91,10 @@ pub(crate) struct Slot {
     /// Calls after which an instance is replaced.
     #[schemars(range(min = 1))]
     pub(crate) max_calls: u64,
+    /// Faults in a row (traps, deadlines, output that breaks the contract) after which it is taken
+    /// off the path, and tried again after a second, then two, and so on up to a minute.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) quarantine_after: u32,
     /// Longest time that the plugin may take to accept its config.
     pub(crate) configure_timeout: Time,
     /// So many of the last messages are shown to it. Left out, what it asks for.
@@ -143,6 +147,7 @@ impl Default for Slot {
             max_component_bytes: Size::mib(64),
             spares: 2,
             max_calls: 1_000_000,
+            quarantine_after: 5,
             configure_timeout: Time::seconds(10),
             last_messages: None,
             text: None,

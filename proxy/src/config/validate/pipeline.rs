@@ -160,6 +160,7 @@ impl Slots<'_, '_> {
                 .positive(&place("max_component_bytes"), typed.max_component_bytes),
             spares: typed.spares,
             max_calls: typed.max_calls,
+            quarantine_after: typed.quarantine_after,
             configure_timeout: typed.configure_timeout.0,
             last_messages: typed.last_messages,
             text: typed.text.map(|text| self.text(&place("text"), text)),

@@ -115,6 +115,7 @@ pub(super) fn slot(path: &Path) -> Slot {
         max_component_bytes: 64 << 20,
         spares: SPARES,
         max_calls: 1_000_000,
+        quarantine_after: 1000,
         configure_timeout: Duration::from_secs(10),
         last_messages: None,
         text: None,
