@@ -43,7 +43,7 @@ impl Stages {
             runtime.handle().clone(),
             api::tokens::estimate,
         )?;
-        let load = |slot: &Arc<config::Slot>| runtime.block_on(host.load(Arc::clone(slot)));
+        let load = |slot: &Arc<config::Slot>| runtime.block_on(host.load(Arc::clone(slot), Duration::from_secs(60)));
         let missing = || anyhow::anyhow!("the default config has no such slot");
         let classifier = load(pipeline.classify.first().ok_or_else(missing)?)?;
         let compressor = load(pipeline.compress.first().ok_or_else(missing)?)?;

@@ -15,15 +15,12 @@ use super::breaker::{Change, Leave};
 use super::check;
 use super::failure::{Denied, Failure, FailureKind};
 use super::instance::LiveInstance;
-use super::limits::cpu_for;
+use super::limits::{WORKER_BYTES, cpu_for};
 use super::plugin::{Inner, Plugin, stage};
 use super::text::cut;
 use super::types::{AnswerFacts, Budget, Compression, Decision, Opinion, Summary};
 use super::view::{CallContext, Selection, ViewRules, select, with_request};
 use crate::config::{OnFailure, Slot};
-
-/// Most text that a call hands over on a worker.
-const WORKER_BYTES: usize = 256 * 1024;
 
 /// A stage's function on one instance: everything between taking it and giving it back.
 type Stage<A, T> =

@@ -34,14 +34,15 @@ pub(super) fn check(info: &PluginInfo, slot: &Slot) -> Result<(), LoadError> {
             "`name` must be 1 to {NAME_BYTES} bytes of `a-z 0-9 -`"
         ));
     }
-    if !(1..=VERSION_BYTES).contains(&info.version.len()) || !info.version.is_ascii() {
+    let is_graphic = info.version.bytes().all(|byte| byte.is_ascii_graphic());
+    if !(1..=VERSION_BYTES).contains(&info.version.len()) || !is_graphic {
         return broken(format!(
-            "`version` must be 1 to {VERSION_BYTES} bytes of ASCII"
+            "`version` must be 1 to {VERSION_BYTES} visible characters of ASCII"
         ));
     }
-    if info.description.len() > DESCRIPTION_BYTES {
+    if info.description.len() > DESCRIPTION_BYTES || info.description.contains(char::is_control) {
         return broken(format!(
-            "`description` is longer than {DESCRIPTION_BYTES} bytes"
+            "`description` must be one line of at most {DESCRIPTION_BYTES} bytes"
         ));
     }
     if info.config_schema.len() > SCHEMA_BYTES {

@@ -3,10 +3,18 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::aot::FolderError;
 use super::failure::Failure;
+use super::text::{cut, escape_control};
 use super::types::ConfigIssue;
+
+/// Names, or issues, that one message holds.
+const LISTED: usize = 16;
+
+/// Longest name that a message holds.
+const NAME_BYTES: usize = 128;
 
 /// Why the plugin host does not start.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +131,23 @@ pub(crate) enum LoadError {
     Smoke(#[source] Failure),
     #[error("its metric `{name}` is refused: {detail}")]
     Metric { name: String, detail: String },
+    #[error(
+        "it is still being compiled after {}; it is taken as soon as that is done",
+        format_args!("{waited:?}")
+    )]
+    Compiling { waited: Duration },
+    #[error(
+        "{components} components are being compiled already, for too long: take out what never \
+         ends, and restart to get rid of it"
+    )]
+    CompilerBusy { components: usize },
+    #[error("no thread could be started to compile it")]
+    NoThread {
+        #[source]
+        source: io::Error,
+    },
+    #[error("looking at it ended in a panic, which is a bug of this proxy: please report it")]
+    Panicked,
     #[error("the proxy is stopping")]
     Stopping,
 }
@@ -141,18 +166,33 @@ impl LoadError {
     }
 }
 
+/// The first names of a list that a stranger wrote.
 fn list(names: &[String]) -> String {
     if names.is_empty() {
-        "none".to_owned()
-    } else {
-        format!("`{}`", names.join("`, `"))
+        return "none".to_owned();
     }
+    let (first, rest) = names.split_at(names.len().min(LISTED));
+    let shown: Vec<String> = first
+        .iter()
+        .map(|name| format!("`{}`", escape_control(cut(name, NAME_BYTES))))
+        .collect();
+    let mut text = shown.join(", ");
+    if !rest.is_empty() {
+        text.push_str(&format!(" and {} more", rest.len()));
+    }
+    text
 }
 
+/// The first issues of a config: a plugin may name as many as fit its output.
 fn issue_list(issues: &[ConfigIssue]) -> String {
     let issue = |issue: &ConfigIssue| match issue.pointer.as_str() {
         "" => issue.message.clone(),
         pointer => format!("`{pointer}`: {}", issue.message),
     };
-    issues.iter().map(issue).collect::<Vec<_>>().join("; ")
+    let (first, rest) = issues.split_at(issues.len().min(LISTED));
+    let mut text = first.iter().map(issue).collect::<Vec<_>>().join("; ");
+    if !rest.is_empty() {
+        text.push_str(&format!("; and {} more", rest.len()));
+    }
+    text
 }

@@ -16,6 +16,9 @@ use super::state::{Shared, State};
 /// CPU time of `describe`.
 pub(super) const DESCRIBE: Duration = Duration::from_secs(1);
 
+/// Handles that an instance may hold at once: they live in the host's memory.
+const HANDLES: usize = 1024;
+
 /// What instances of one plugin are made from.
 pub(super) struct Blueprint {
     /// Keeps the deadlines' clock running as long as there is something to stop.
@@ -76,6 +79,7 @@ impl LiveInstance {
         let mut store = Store::new(engine.engine(), State::new(Arc::clone(shared)));
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(shared.slot.max_output_bytes);
+        store.set_max_component_handles(HANDLES);
         store.epoch_deadline_callback(|mut cx| {
             cx.data_mut().meter.tick()?;
             Ok(UpdateDeadline::Continue(1))

@@ -16,6 +16,9 @@ pub(super) const TICK: Duration = Duration::from_millis(1);
 /// CPU time for each KiB that is handed over, besides the slot's `cpu_time`.
 const CPU_PER_KIB: Duration = Duration::from_micros(20);
 
+/// Most text that a call hands over on a worker.
+pub(super) const WORKER_BYTES: usize = 256 * 1024;
+
 /// Wall time that a call may take, as a multiple of its CPU time.
 const WALL_FACTOR: u32 = 20;
 

@@ -29,7 +29,7 @@ use super::rate::Rate;
 use super::state::{MetricHandle, Shared, State};
 use super::types::PluginInfo;
 use super::view::ViewRules;
-use super::{Host, builtin, describe, hex, inspect, smoke};
+use super::{Host, builtin, describe, hex, inspect, smoke, text};
 use crate::config::{Slot, Source};
 
 /// Log messages of one slot in a second.
@@ -43,16 +43,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Host {
     /// Loads a slot's plugin. When the slot and its component are those of the slot's latest
-    /// plugin, and that one still lives, it is returned as it is.
+    /// plugin, and that one still lives, it is returned as it is. `patience` is how long its
+    /// component may compile.
     ///
     /// # Errors
-    /// Why the candidate is refused. It is also counted, and shown beside the slot's plugin.
-    pub(crate) async fn load(self: &Arc<Self>, slot: Arc<Slot>) -> Result<Arc<Plugin>, LoadError> {
+    /// Why the candidate is refused. It is also counted, and shown beside the slot's plugin; but not
+    /// one that still compiles: [`Self::compiled`] says when to come back for that.
+    pub(crate) async fn load(
+        self: &Arc<Self>,
+        slot: Arc<Slot>,
+        patience: Duration,
+    ) -> Result<Arc<Plugin>, LoadError> {
         let history = self.history(&slot.name);
-        let loaded = self.load_settled(&slot, &history).await;
+        let loaded = self.load_settled(&slot, &history, patience).await;
         match &loaded {
             Ok(_) => history.note(None),
-            Err(LoadError::Stopping) => {}
+            Err(LoadError::Stopping | LoadError::Compiling { .. }) => {}
             Err(error) => {
                 self.metrics
                     .plugin_refused
@@ -64,16 +70,22 @@ impl Host {
         loaded
     }
 
+    /// Waits until a component has been compiled for which a [`Self::load`] ran out of patience.
+    pub(crate) async fn compiled(&self) {
+        self.compiler.finished().await;
+    }
+
     /// Loads; a file that changes while it is looked at is looked at again.
     async fn load_settled(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
         history: &Arc<History>,
+        patience: Duration,
     ) -> Result<Arc<Plugin>, LoadError> {
         let begun = Instant::now();
         loop {
             let before = fingerprint(&slot.source);
-            match self.load_once(slot, history).await {
+            match self.load_once(slot, history, patience).await {
                 Err(error) if error.may_be_half_written() && begun.elapsed() < PATIENCE => {
                     tokio::time::sleep(SETTLE).await;
                     if fingerprint(&slot.source) == before {
@@ -89,20 +101,15 @@ impl Host {
         self: &Arc<Self>,
         slot: &Arc<Slot>,
         history: &Arc<History>,
+        patience: Duration,
     ) -> Result<Arc<Plugin>, LoadError> {
         let (host, wanted) = (Arc::clone(self), Arc::clone(slot));
         let (bytes, sha256) = self.blocking(move || host.fetch(&wanted)).await?;
         if let Some(plugin) = self.current(slot, &sha256) {
             return Ok(plugin);
         }
-        let (host, kind) = (Arc::clone(self), slot.kind);
-        let component = self
-            .blocking(move || {
-                let component = host.compile(&bytes, &sha256)?;
-                inspect::names(&component, host.engine.engine(), kind)?;
-                Ok(component)
-            })
-            .await?;
+        let component = self.compiler.compile(bytes, &sha256, patience).await?;
+        inspect::names(&component, self.engine.engine(), slot.kind)?;
         // One candidate at a time has instances that the allocator's room does not count.
         let _turn = self.candidates.lock().await;
         let (host, wanted) = (Arc::clone(self), Arc::clone(slot));
@@ -117,10 +124,14 @@ impl Host {
         &self,
         work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
     ) -> Result<T, LoadError> {
-        self.control
-            .spawn_blocking(work)
-            .await
-            .map_err(|_| LoadError::Stopping)?
+        let done = self.control.spawn_blocking(work).await;
+        done.unwrap_or_else(|error| {
+            Err(if error.is_panic() {
+                LoadError::Panicked
+            } else {
+                LoadError::Stopping
+            })
+        })
     }
 
     fn fetch(&self, slot: &Slot) -> Result<(Bytes, [u8; 32]), LoadError> {
@@ -140,22 +151,10 @@ impl Host {
         Ok((bytes, sha256))
     }
 
-    fn compile(&self, bytes: &[u8], sha256: &[u8; 32]) -> Result<Component, LoadError> {
-        inspect::sniff(bytes)?;
-        let engine = self.engine.engine();
-        let compiled = match &self.cache {
-            Some(cache) => cache.load(engine, bytes, sha256),
-            None => Component::from_binary(engine, bytes),
-        };
-        compiled.map_err(|error| LoadError::Malformed {
-            detail: format!("{error:#}"),
-        })
-    }
-
     /// Takes a component through everything that needs it to run.
     fn try_out(&self, component: &Component, slot: &Arc<Slot>) -> Result<Candidate, LoadError> {
         let contract = |error: wasmtime::Error| LoadError::Contract {
-            detail: format!("{error:#}"),
+            detail: text::of_engine(&error),
         };
         let pre = self.linker.instantiate_pre(component).map_err(contract)?;
         let indices = Indices::new(&pre, slot.kind).map_err(contract)?;

@@ -16,6 +16,7 @@ mod breaker;
 mod builtin;
 mod call;
 mod check;
+mod compile;
 mod describe;
 mod engine;
 mod error;
@@ -60,6 +61,7 @@ pub(crate) use view::CallContext;
 use crate::config::{Pipeline, Slot, SlotName};
 use crate::telemetry::Metrics;
 use aot::CompileCache;
+use compile::Compiler;
 use engine::TickingEngine;
 use families::Families;
 use plugin::History;
@@ -71,8 +73,7 @@ use state::State;
 pub(crate) struct Host {
     engine: Arc<TickingEngine>,
     linker: Linker<State>,
-    /// None when the folder cannot be had: then every start compiles.
-    cache: Option<CompileCache>,
+    compiler: Arc<Compiler>,
     metrics: Arc<Metrics>,
     families: Families,
     control: Handle,
@@ -129,9 +130,9 @@ impl Host {
         })?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Arc::new(Self {
+            compiler: Compiler::new(Arc::clone(&engine), cache),
             engine,
             linker,
-            cache,
             families: Families::new(Arc::clone(&metrics)),
             metrics,
             control,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use prometheus::{Histogram, IntCounter};
 
 use super::host::wasi::Closed;
-use super::limits::{MemoryLimit, Meter};
+use super::limits::{MemoryLimit, Meter, WORKER_BYTES};
 use super::rate::Rate;
 use crate::api::prompt::Prompt;
 use crate::config::Slot;
@@ -59,6 +59,8 @@ pub(super) struct Call {
     pub(super) logs_left: u32,
     /// Bytes that `prompt.read` may still give.
     pub(super) read_left: u64,
+    /// Bytes of these that still buy time: those of the prompt, once, as far as a worker has time.
+    pub(super) read_paid: usize,
 }
 
 impl State {
@@ -76,6 +78,8 @@ impl State {
 
     /// Begins a call, about `prompt` where there is one.
     pub(super) fn begin(&mut self, prompt: Option<Arc<Prompt>>, request_id: &str) {
+        let text_bytes = prompt.as_ref().map_or(0, |prompt| prompt.text_bytes);
+        self.call.read_paid = text_bytes.min(WORKER_BYTES);
         self.call.prompt = prompt;
         self.call.request_id.clear();
         self.call.request_id.push_str(request_id);

@@ -25,6 +25,15 @@ pub(super) fn escape_control(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// Longest text of the engine that is shown.
+const ENGINE_BYTES: usize = 2048;
+
+/// What the engine says, with its causes. It may quote names that the component's author chose.
+pub(super) fn of_engine(error: &wasmtime::Error) -> String {
+    let text = format!("{error:#}");
+    escape_control(cut(&text, ENGINE_BYTES)).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -87,7 +87,7 @@ async fn on_failure_deny_refuses_but_not_for_unsupported() {
     let bench = Bench::new();
     let mut slot = bench.slot(&Guest::default());
     slot.on_failure = OnFailure::Deny;
-    let plugin = bench.host.load(Arc::new(slot)).await.unwrap();
+    let plugin = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
     let denied = ask(&plugin, "t").await.unwrap_err();
     assert_eq!(denied.slot.as_str(), "test");
     assert_eq!(ask(&plugin, "u").await, Ok(None));
@@ -132,7 +132,7 @@ async fn instance_is_replaced_after_its_calls() {
     let bench = Bench::new();
     let mut slot = bench.slot(&Guest::default());
     slot.max_calls = 2;
-    let plugin = bench.host.load(Arc::new(slot)).await.unwrap();
+    let plugin = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
     for _ in 0..2 {
         assert!(ask(&plugin, "auto").await.unwrap().is_some());
     }
@@ -275,10 +275,10 @@ async fn prompt_read_is_bounded_by_the_slot() {
     let bench = Bench::new();
     let mut slot = bench.slot(&guest);
     slot.text = Some(TextWindow::Window { head: 1, tail: 1 });
-    let generous = bench.host.load(Arc::new(slot.clone())).await.unwrap();
+    let generous = bench.host.load(Arc::new(slot.clone()), PATIENCE).await.unwrap();
     assert!(ask(&generous, "z").await.unwrap().is_some());
     slot.read_bytes = 4;
-    let tight = bench.host.load(Arc::new(slot)).await.unwrap();
+    let tight = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
     assert_eq!(ask(&tight, "z").await, Ok(None));
 }
 
@@ -311,7 +311,7 @@ async fn declared_metrics_are_counted_across_generations() {
     };
     let refused = bench
         .host
-        .load(Arc::new(bench.slot(&other)))
+        .load(Arc::new(bench.slot(&other)), PATIENCE)
         .await
         .err()
         .unwrap();
@@ -333,7 +333,7 @@ async fn clock_needs_grant_and_wish() {
     let bench = Bench::new();
     let refused = bench
         .host
-        .load(Arc::new(bench.slot(&guest(true))))
+        .load(Arc::new(bench.slot(&guest(true))), PATIENCE)
         .await
         .err()
         .unwrap();
@@ -341,7 +341,7 @@ async fn clock_needs_grant_and_wish() {
     for (wants, told) in [(true, true), (false, false)] {
         let mut slot = bench.slot(&guest(wants));
         slot.grant_clock = true;
-        let plugin = bench.host.load(Arc::new(slot)).await.unwrap();
+        let plugin = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
         assert_eq!(
             ask(&plugin, "z").await.unwrap().is_some(),
             told,
@@ -368,7 +368,7 @@ async fn compressor_edits_become_a_plan() {
     let bench = Bench::new();
     let mut slot = bench.slot(&dropper(0));
     slot.kind = SlotKind::Compress;
-    let plugin = bench.host.load(Arc::new(slot)).await.unwrap();
+    let plugin = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
     let headers = HeaderMap::new();
     let wish = Budget {
         target_tokens: Some(10),
@@ -405,7 +405,7 @@ async fn compressor_that_touches_the_last_user_message_is_not_loaded() {
     slot.kind = SlotKind::Compress;
     let refused = bench
         .host
-        .load(Arc::new(slot))
+        .load(Arc::new(slot), PATIENCE)
         .await
         .err()
         .unwrap()
@@ -439,7 +439,7 @@ async fn cache_policy_decides_and_admits() {
     let bench = Bench::new();
     let mut slot = bench.slot(&policy(60, 0));
     slot.kind = SlotKind::CachePolicy;
-    let plugin = bench.host.load(Arc::new(slot)).await.unwrap();
+    let plugin = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
     let prompt = prompt("auto", vec![message(Role::User, "Hello")]);
     let headers = HeaderMap::new();
     let cx = context(&prompt, &headers);
@@ -476,12 +476,12 @@ async fn cache_policy_cannot_leave_out_what_is_not_granted() {
     slot.kind = SlotKind::CachePolicy;
     let refused = bench
         .host
-        .load(Arc::new(slot.clone()))
+        .load(Arc::new(slot.clone()), PATIENCE)
         .await
         .err()
         .unwrap()
         .to_string();
     assert!(refused.contains("ignores `model`"), "{refused}");
     slot.may_ignore = vec!["model".to_owned()];
-    assert!(bench.host.load(Arc::new(slot)).await.is_ok());
+    assert!(bench.host.load(Arc::new(slot), PATIENCE).await.is_ok());
 }

@@ -31,6 +31,12 @@ pub(super) struct Guest {
     pub(super) stage: Option<Stage>,
     /// Core imports, as text.
     pub(super) imports: &'static str,
+    /// Further items of the core module: tables, globals, functions.
+    pub(super) items: &'static str,
+    /// What the allocator does with `$size` before it serves; it may return an address.
+    pub(super) realloc: &'static str,
+    /// What the classifier's clean-up after a result does first.
+    pub(super) post_return: &'static str,
     /// Further items of the world, and packages that it needs.
     pub(super) wit: &'static str,
     pub(super) packages: &'static [&'static str],
@@ -72,6 +78,9 @@ impl Default for Guest {
             describe: None,
             stage: None,
             imports: "",
+            items: "",
+            realloc: "",
+            post_return: "",
             wit: "",
             packages: &[],
             extra: "unreachable",
@@ -192,7 +201,7 @@ impl Guest {
             .describe
             .map_or_else(|| format!("i32.const {INFO}"), str::to_owned);
         let configure = self.configure.unwrap_or("i32.const 16");
-        let extra = self.extra;
+        let (extra, post_return) = (self.extra, self.post_return);
         let when = |letter: char, then: &str| {
             let code = u32::from(letter);
             format!("(if (i32.eq (local.get $mode) (i32.const {code})) (then {then}))")
@@ -204,6 +213,7 @@ impl Guest {
                  {} {} {} {} {} {} {} {} {}
                  i32.const {PLAIN})
                (func (export "cabi_post_sluicegate:plugin/classify@0.1.0#classify") (param i32)
+                 {post_return}
                  (global.set $heap (i32.const {HEAP})))"#,
             when('l', "(loop $forever (br $forever))"),
             when('t', "unreachable"),
@@ -229,16 +239,18 @@ impl Guest {
             .stage
             .as_ref()
             .map_or(classify, |stage| stage.functions.clone());
-        let imports = self.imports;
+        let (imports, items, realloc) = (self.imports, self.items, self.realloc);
         let text = format!(
             r#"(module
                  {imports}
                  (memory (export "memory") 32)
                  (global $heap (mut i32) (i32.const {HEAP}))
                  (data (i32.const 0) "{bytes}")
+                 {items}
                  (func (export "cabi_realloc") (param $old i32) (param $len i32) (param $align i32)
                      (param $size i32) (result i32)
                    (local $at i32)
+                   {realloc}
                    (local.set $at (i32.and
                      (i32.add (global.get $heap) (i32.sub (local.get $align) (i32.const 1)))
                      (i32.sub (i32.const 0) (local.get $align))))

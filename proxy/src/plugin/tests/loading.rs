@@ -37,7 +37,7 @@ async fn missing_file_and_large_file_are_refused() {
     let bench = Bench::new();
     let refused = bench
         .host
-        .load(Arc::new(slot(&bench.path("no.wasm"))))
+        .load(Arc::new(slot(&bench.path("no.wasm"))), PATIENCE)
         .await
         .err()
         .unwrap();
@@ -46,7 +46,7 @@ async fn missing_file_and_large_file_are_refused() {
     slot.max_component_bytes = 100;
     let refused = bench
         .host
-        .load(Arc::new(slot))
+        .load(Arc::new(slot), PATIENCE)
         .await
         .err()
         .unwrap()
@@ -59,7 +59,7 @@ async fn component_of_another_hash_is_refused() {
     let bench = Bench::new();
     let mut slot = bench.slot(&Guest::default());
     slot.sha256 = Some([7; 32]);
-    let refused = bench.host.load(Arc::new(slot)).await.err().unwrap();
+    let refused = bench.host.load(Arc::new(slot), PATIENCE).await.err().unwrap();
     assert!(matches!(refused, LoadError::Sha256 { .. }), "{refused}");
 }
 
@@ -74,7 +74,7 @@ async fn plugin_of_another_stage_is_refused_by_name() {
     };
     let refused = bench
         .host
-        .load(Arc::new(bench.slot(&guest)))
+        .load(Arc::new(bench.slot(&guest)), PATIENCE)
         .await
         .err()
         .unwrap()
@@ -97,7 +97,7 @@ async fn component_that_wants_the_network_is_refused() {
     let bench = Bench::new();
     let refused = bench
         .host
-        .load(Arc::new(bench.slot(&guest)))
+        .load(Arc::new(bench.slot(&guest)), PATIENCE)
         .await
         .err()
         .unwrap()
@@ -116,7 +116,7 @@ async fn config_is_validated_by_the_plugins_schema() {
     let bench = Bench::new();
     let mut slot = bench.slot(&guest);
     slot.config = serde_json::json!({"threshold": "hunter2", "words": ["a", 5]});
-    let refused = bench.host.load(Arc::new(slot.clone())).await.err().unwrap();
+    let refused = bench.host.load(Arc::new(slot.clone()), PATIENCE).await.err().unwrap();
     let LoadError::Config { issues } = refused else {
         panic!("{refused}")
     };
@@ -130,7 +130,7 @@ async fn config_is_validated_by_the_plugins_schema() {
     pointers.sort_unstable();
     assert_eq!(pointers, ["/threshold", "/words/1"]);
     slot.config = serde_json::json!({"threshold": 0.5});
-    assert!(bench.host.load(Arc::new(slot)).await.is_ok());
+    assert!(bench.host.load(Arc::new(slot), PATIENCE).await.is_ok());
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn plugin_without_a_schema_takes_no_config() {
     slot.config = serde_json::json!({"threshold": 3});
     let refused = bench
         .host
-        .load(Arc::new(slot))
+        .load(Arc::new(slot), PATIENCE)
         .await
         .err()
         .unwrap()
@@ -159,7 +159,7 @@ async fn plugin_that_refuses_its_config_is_refused_with_its_words() {
     };
     let refused = bench
         .host
-        .load(Arc::new(bench.slot(&guest)))
+        .load(Arc::new(bench.slot(&guest)), PATIENCE)
         .await
         .err()
         .unwrap();
@@ -180,7 +180,7 @@ async fn plugin_that_hangs_before_it_serves_is_refused() {
     };
     let refused = bench
         .host
-        .load(Arc::new(bench.slot(&guest)))
+        .load(Arc::new(bench.slot(&guest)), PATIENCE)
         .await
         .err()
         .unwrap();
@@ -191,7 +191,7 @@ async fn plugin_that_hangs_before_it_serves_is_refused() {
     };
     let mut slot = bench.slot(&guest);
     slot.configure_timeout = Duration::from_millis(20);
-    let refused = bench.host.load(Arc::new(slot)).await.err().unwrap();
+    let refused = bench.host.load(Arc::new(slot), PATIENCE).await.err().unwrap();
     assert!(matches!(refused, LoadError::Configure(_)), "{refused}");
 }
 
@@ -205,7 +205,7 @@ async fn plugin_that_fails_the_built_in_request_is_refused() {
     };
     let refused = bench
         .host
-        .load(Arc::new(bench.slot(&guest)))
+        .load(Arc::new(bench.slot(&guest)), PATIENCE)
         .await
         .err()
         .unwrap()
@@ -217,13 +217,13 @@ async fn plugin_that_fails_the_built_in_request_is_refused() {
 async fn unchanged_slot_keeps_its_plugin() {
     let bench = Bench::new();
     let slot = bench.slot(&Guest::default());
-    let first = bench.host.load(Arc::new(slot.clone())).await.unwrap();
-    let again = bench.host.load(Arc::new(slot.clone())).await.unwrap();
+    let first = bench.host.load(Arc::new(slot.clone()), PATIENCE).await.unwrap();
+    let again = bench.host.load(Arc::new(slot.clone()), PATIENCE).await.unwrap();
     assert!(Arc::ptr_eq(&first, &again));
 
     let mut changed = slot.clone();
     changed.max_output_bytes = 1 << 16;
-    let second = bench.host.load(Arc::new(changed)).await.unwrap();
+    let second = bench.host.load(Arc::new(changed), PATIENCE).await.unwrap();
     assert!(!Arc::ptr_eq(&first, &second));
     assert_eq!(
         (first.status().generation, second.status().generation),
@@ -231,7 +231,7 @@ async fn unchanged_slot_keeps_its_plugin() {
     );
 
     // Back to the first settings: a new candidate with a new number, though the first still lives.
-    let third = bench.host.load(Arc::new(slot)).await.unwrap();
+    let third = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
     assert_eq!(third.status().generation, 3);
 }
 
@@ -319,7 +319,7 @@ async fn too_many_instances_are_refused_with_the_setting() {
     slot.spares = 100;
     let refused = bench
         .host
-        .load(Arc::new(slot))
+        .load(Arc::new(slot), PATIENCE)
         .await
         .err()
         .unwrap()
@@ -335,7 +335,7 @@ async fn half_written_file_is_awaited() {
     let path = bench.path("guest.wasm");
     fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     let host = Arc::clone(&bench.host);
-    let loading = tokio::spawn(async move { host.load(Arc::new(slot)).await });
+    let loading = tokio::spawn(async move { host.load(Arc::new(slot), PATIENCE).await });
     tokio::time::sleep(Duration::from_millis(50)).await;
     fs::write(&path, &whole).unwrap();
     assert!(loading.await.unwrap().is_ok());
@@ -369,7 +369,7 @@ async fn each_bundled_plugin_loads_in_its_stage_and_answers() {
         } else {
             slot.cpu_time
         };
-        let plugin = bench.host.load(Arc::new(slot)).await;
+        let plugin = bench.host.load(Arc::new(slot), PATIENCE).await;
         let plugin = plugin.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(plugin.status().name, name);
     }
@@ -382,7 +382,7 @@ async fn unknown_builtin_is_refused_with_the_known_names() {
     slot.source = Source::Builtin("keyword-clasifier".to_owned());
     let refused = bench
         .host
-        .load(Arc::new(slot))
+        .load(Arc::new(slot), PATIENCE)
         .await
         .err()
         .unwrap()

@@ -2,7 +2,11 @@
 
 mod calls;
 mod guest;
+mod hostile;
+mod hostile_edits;
+mod hostile_files;
 mod loading;
+mod quarantine;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,6 +30,9 @@ struct Bench {
     host: Arc<Host>,
 }
 
+/// No component of these tests compiles for long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Worker threads that the host is told of, and spares: three instances a plugin.
 const WORKERS: usize = 1;
 const SPARES: u32 = 2;
@@ -40,7 +47,7 @@ impl Bench {
             compress: Vec::new(),
             cache_policy: None,
             max_instances: 12,
-            max_memory_bytes: 16 << 20,
+            max_memory_bytes: 64 << 20,
             compile_cache: folder.path().join("compiled"),
             compile_cache_bytes: 1 << 30,
         };
@@ -65,7 +72,7 @@ impl Bench {
     }
 
     async fn load(&self, guest: &Guest) -> Arc<Plugin> {
-        self.host.load(Arc::new(self.slot(guest))).await.unwrap()
+        self.host.load(Arc::new(self.slot(guest)), PATIENCE).await.unwrap()
     }
 
     /// Loads bytes and gives the error's text.
@@ -73,7 +80,7 @@ impl Bench {
         let path = self.path("refused.wasm");
         fs::write(&path, bytes).unwrap();
         self.host
-            .load(Arc::new(slot(&path)))
+            .load(Arc::new(slot(&path)), PATIENCE)
             .await
             .err()
             .expect("refused")
@@ -154,6 +161,14 @@ pub(super) fn prompt(model: &str, messages: Vec<Message>) -> Arc<Prompt> {
     let last_user = messages
         .iter()
         .rposition(|message| message.role == Role::User);
+    let text_bytes = messages
+        .iter()
+        .flat_map(|message| &message.parts)
+        .map(|part| match part {
+            Part::Text(text) => text.text.len(),
+            _ => 0,
+        })
+        .sum();
     Arc::new(Prompt {
         endpoint: Endpoint::Chat,
         model: model.to_owned(),
@@ -167,7 +182,7 @@ pub(super) fn prompt(model: &str, messages: Vec<Message>) -> Arc<Prompt> {
         },
         user: None,
         prompt_tokens: 1,
-        text_bytes: 1,
+        text_bytes,
     })
 }
 

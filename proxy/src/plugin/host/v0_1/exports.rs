@@ -12,6 +12,9 @@ use crate::plugin::types::{
     AnswerFacts, Budget, ConfigIssue, Decision, Opinion, PluginInfo, Summary,
 };
 
+/// Issues of one config that are kept.
+const ISSUES: usize = 64;
+
 /// Where a component's exports are.
 #[derive(Clone)]
 pub(in crate::plugin) struct Indices {
@@ -95,7 +98,7 @@ impl Exports {
         config: &str,
     ) -> wasmtime::Result<Result<(), Vec<ConfigIssue>>> {
         let configured = self.lifecycle.call_configure(store, config)?;
-        Ok(configured.map_err(|issues| issues.iter().map(convert::issue).collect()))
+        Ok(configured.map_err(|issues| issues.iter().take(ISSUES).map(convert::issue).collect()))
     }
 
     pub(in crate::plugin) fn classify(

@@ -14,7 +14,10 @@ impl Host for State {
 
     fn observe(&mut self, metric: u32, value: f64) -> wasmtime::Result<()> {
         match self.metric(metric) {
-            Some(MetricHandle::Histogram(histogram)) if !value.is_nan() => histogram.observe(value),
+            // One infinite value would be the family's sum for ever.
+            Some(MetricHandle::Histogram(histogram)) if value.is_finite() => {
+                histogram.observe(value);
+            }
             Some(MetricHandle::Histogram(_) | MetricHandle::Counter(_)) | None => {
                 self.shared.metrics_dropped.inc();
             }

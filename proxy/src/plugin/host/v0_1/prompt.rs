@@ -40,7 +40,10 @@ impl State {
             .checked_sub(bytes as u64)
             .ok_or(Refusal::TooLarge)?;
         self.call.read_left = left;
-        self.meter.extend(bytes);
+        // What is read again was paid for.
+        let paid = bytes.min(self.call.read_paid);
+        self.call.read_paid -= paid;
+        self.meter.extend(paid);
         Ok(piece)
     }
 }

@@ -1,0 +1,196 @@
+//! Files that mean harm, or are merely wrong, at load time: refused with a message that tells their
+//! author what to do, while what runs goes on.
+
+use super::guest::Guest;
+use super::*;
+
+async fn refused(bench: &Bench, slot: Slot) -> String {
+    let error = bench.host.load(Arc::new(slot), PATIENCE).await.err();
+    let text = error.expect("refused").to_string();
+    assert!(text.len() < 16 * 1024, "a log can hold it");
+    assert!(
+        !text.contains(|c: char| c.is_control() && c != '\n'),
+        "{text:?}"
+    );
+    text
+}
+
+async fn refused_guest(guest: &Guest) -> String {
+    let bench = Bench::new();
+    let slot = bench.slot(guest);
+    refused(&bench, slot).await
+}
+
+#[tokio::test]
+async fn imports_of_http_are_refused_by_name() {
+    let guest = Guest {
+        packages: &["package wasi:http@0.2.0; interface outgoing-handler { handle: func(); }"],
+        wit: "import wasi:http/outgoing-handler@0.2.0;",
+        imports: r#"(import "wasi:http/outgoing-handler@0.2.0" "handle" (func $handle))"#,
+        extra: "(call $handle)",
+        ..Guest::default()
+    };
+    let text = refused_guest(&guest).await;
+    assert!(
+        text.contains("`wasi:http/outgoing-handler@0.2.0`"),
+        "{text}"
+    );
+    assert!(text.contains("no network"), "{text}");
+}
+
+#[tokio::test]
+async fn contract_that_does_not_exist_is_named_with_the_one_that_does() {
+    let bench = Bench::new();
+    let component = wat::parse_str(
+        r#"(component
+             (instance $own)
+             (export "sluicegate:plugin/classify@0.9.0" (instance $own))
+             (export "sluicegate:plugin/lifecycle@0.9.0" (instance $own)))"#,
+    )
+    .unwrap();
+    let text = bench.refusal(&component).await;
+    assert!(text.contains("0.9.0") && text.contains("0.1.0"), "{text}");
+}
+
+#[tokio::test]
+async fn component_with_thousands_of_exports_is_refused_in_few_words() {
+    let bench = Bench::new();
+    let exports: String = (0..900)
+        .map(|number| format!(r#"(export "an-export-of-no-use-to-anybody-with-a-long-name-{number}" (instance $own))"#))
+        .collect();
+    let component = wat::parse_str(format!("(component (instance $own) {exports})")).unwrap();
+    let path = bench.path("many.wasm");
+    fs::write(&path, component).unwrap();
+    let text = refused(&bench, slot(&path)).await;
+    assert!(text.contains("SDK's macro"), "{text}");
+}
+
+/// 200 MiB that take no room on the disk: its size alone refuses it.
+#[tokio::test]
+async fn file_over_max_component_bytes_is_not_read() {
+    let bench = Bench::new();
+    let path = bench.path("huge.wasm");
+    let file = fs::File::create(&path).unwrap();
+    file.set_len(200 << 20).unwrap();
+    let text = refused(&bench, slot(&path)).await;
+    assert!(text.contains("max_component_bytes = 67108864"), "{text}");
+}
+
+#[tokio::test]
+async fn trap_at_once_is_found_before_a_client_meets_it() {
+    let guest = Guest {
+        items: r#"(func $die unreachable) (start $die)"#,
+        ..Guest::default()
+    };
+    let text = refused_guest(&guest).await;
+    assert!(text.contains("cannot be instantiated"), "{text}");
+    let guest = Guest {
+        configure: Some("unreachable"),
+        ..Guest::default()
+    };
+    let text = refused_guest(&guest).await;
+    assert!(text.contains("`configure` failed: trap"), "{text}");
+    let guest = Guest {
+        describe: Some("unreachable"),
+        ..Guest::default()
+    };
+    let text = refused_guest(&guest).await;
+    assert!(text.contains("`describe` failed: trap"), "{text}");
+}
+
+/// `configure` traps in half of the instances: a pool of three is filled one time in eight.
+#[tokio::test]
+async fn configure_that_fails_now_and_then_never_leaves_half_a_pool() {
+    let guest = Guest {
+        packages: &[
+            "package wasi:random@0.2.0; interface random { get-random-u64: func() -> u64; }",
+        ],
+        wit: "import wasi:random/random@0.2.0;",
+        imports: r#"(import "wasi:random/random@0.2.0" "get-random-u64" (func $draw (result i64)))"#,
+        configure: Some(
+            "(if (i32.wrap_i64 (i64.and (call $draw) (i64.const 1))) (then unreachable)) i32.const 16",
+        ),
+        ..Guest::default()
+    };
+    let bench = Bench::new();
+    let slot = Arc::new(bench.slot(&guest));
+    let live = || {
+        let metrics = bench.host.engine.engine().pooling_allocator_metrics();
+        usize::try_from(metrics.unwrap().component_instances()).unwrap()
+    };
+    for _ in 0..100 {
+        if let Ok(plugin) = bench.host.load(Arc::clone(&slot), PATIENCE).await {
+            assert_eq!(plugin.status().idle_instances, INSTANCES);
+            assert_eq!(live(), INSTANCES);
+            return;
+        }
+        assert_eq!(live(), 0, "a refused candidate leaves no instance");
+    }
+    panic!("refused a hundred times");
+}
+
+#[tokio::test]
+async fn endless_start_is_ended() {
+    let guest = Guest {
+        items: "(func $spin (loop $again (br $again))) (start $spin)",
+        ..Guest::default()
+    };
+    let bench = Bench::new();
+    let text = refused(&bench, bench.slot(&guest)).await;
+    assert!(text.contains("deadline"), "{text}");
+}
+
+#[tokio::test]
+async fn schemas_that_mean_harm_are_refused_or_harmless() {
+    let config =
+        serde_json::json!({"words": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!"});
+    let deep = format!(
+        "{}{}",
+        r#"{"not":"#.repeat(5000),
+        "{}".to_owned() + &"}".repeat(5000)
+    );
+    for schema in [
+        "not JSON",
+        r#"{"type": "no-such-type"}"#,
+        r##"{"$ref": "#"}"##,
+        r##"{"allOf": [{"$ref": "#"}, {"$ref": "#"}]}"##,
+        r##"{"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}"##,
+        r#"{"$ref": "http://127.0.0.1:9/schema.json"}"#,
+        r#"{"$ref": "file:///etc/passwd"}"#,
+        r#"{"properties": {"words": {"pattern": "^(a+)+$"}}}"#,
+        r#"{"properties": {"words": {"pattern": "(?=(a+)+b)((a*)*)*\\1$"}}}"#,
+        &deep,
+    ] {
+        let guest = Guest {
+            schema: schema.to_owned().leak(),
+            ..Guest::default()
+        };
+        let bench = Bench::new();
+        let mut slot = bench.slot(&guest);
+        slot.config = config.clone();
+        // Some schemas crates call valid: then they must have come to an end.
+        let loading = bench.host.load(Arc::new(slot), PATIENCE);
+        let ended = tokio::time::timeout(Duration::from_secs(30), loading).await;
+        let said = ended.map(|outcome| outcome.err().map(|error| error.to_string()));
+        eprintln!("{schema:.60} → {said:.200?}");
+        assert!(said.is_ok(), "{schema:.60}");
+    }
+}
+
+#[tokio::test]
+async fn probe_compile_bomb() {
+    for (locals, loops) in [(100, 1000), (1000, 1000), (3000, 3000)] {
+        let decl = "i32 ".repeat(locals);
+        let body: String = (0..loops).map(|n| format!("(loop (local.set {} (i32.add (local.get {}) (i32.const 1))) (br_if 0 (local.get {})))", n % locals, (n*7) % locals, (n*13)%locals)).collect();
+        let uses: String = (0..locals).map(|n| format!("(i32.store (i32.const {}) (local.get {n}))", n*4)).collect();
+        let nest = "(loop ".repeat(loops.min(900)) + &body + &"(br_if 0 (local.get 0)))".repeat(loops.min(900));
+        let items = format!("(func $bomb (export \"bomb\") (local {decl}) {nest} {uses})");
+        let guest = Guest { items: items.leak(), ..Guest::default() };
+        let bench = Bench::new();
+        let slot = bench.slot(&guest);
+        let bytes = fs::metadata(bench.path("guest.wasm")).unwrap().len();
+        let begun = Instant::now();
+        let out = bench.host.load(Arc::new(slot), PATIENCE).await.err().map(|e| e.to_string());
+        eprintln!("{locals} {loops} {bytes} {:?} {out:?} {}", begun.elapsed(), fs::read_to_string("/proc/self/status").unwrap().lines().find(|l| l.starts_with("VmHWM")).unwrap());
+    }
+}
