@@ -9,7 +9,7 @@ use crate::{Capability, Metric, MetricKind, TextWish, ViewWish};
 pub struct Info(PluginInfo);
 
 impl Info {
-    /// Name, version and description of a plugin that takes no config, wants nothing, and sees the
+    /// Name, version and description of a plugin that has no config schema, wants nothing, and sees the
     /// whole request. The macros fill in what the plugin's `Cargo.toml` says.
     #[must_use]
     pub fn new(name: &str, version: &str, description: &str) -> Self {
@@ -50,8 +50,9 @@ impl Info {
     }
 
     /// JSON Schema (2020-12) of the config table, at most 64 KiB, for example by `include_str!`. The
-    /// operator's table is validated with it before the plugin sees it. Default: none; then the
-    /// plugin itself finds every fault.
+    /// operator's table is validated with it before the plugin sees it, with all faults at once.
+    /// Default: none; then any table passes, and `type Config` and `new` find what is wrong with it:
+    /// let the type refuse unknown fields, or a misspelt one goes unnoticed.
     #[must_use]
     pub fn config_schema(mut self, schema: &str) -> Self {
         schema.clone_into(&mut self.0.config_schema);

@@ -117,9 +117,7 @@ impl Document {
             true => message.into(),
             false => format!("{field}: {}", message.into()),
         };
-        let mut problem = Problem::at(&self.path, &self.shown, span, message);
-        problem.section = section(pointer).map(str::to_owned);
-        problem
+        Problem::at(&self.path, &self.shown, span, message)
     }
 
     /// Line and column of a field, from 1.
@@ -183,11 +181,6 @@ impl Document {
             }
         }
     }
-}
-
-/// The table of the first level that a pointer lies in; none for the whole file.
-pub(crate) fn section(pointer: &str) -> Option<&str> {
-    pointer.split('/').nth(1)
 }
 
 /// The pointer of the table or list around a field.

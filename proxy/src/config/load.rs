@@ -1,8 +1,9 @@
 //! From a file on disk to a resolved config, with everything that is wrong in between.
 //!
 //! The steps: parse and substitute ([`super::document`]), check the shape ([`super::structure`]),
-//! fill the types, check the meaning ([`super::validate`]). Faults of one step are all reported;
-//! the next step runs only on a document without any, since its answers would be guesses.
+//! fill the types, check the meaning ([`super::validate`]). A text that does not parse ends there.
+//! After that every fault is reported at once: what has the wrong shape gets a stand-in
+//! ([`super::repair`]), and nothing is said that rests on one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::document::{Document, parent, section};
+use super::document::Document;
 use super::locator::Locator;
 use super::overrides::Overrides;
 use super::problem::{Problem, Problems};
@@ -83,17 +84,18 @@ pub(super) fn load_with(
     let folder = full.parent().unwrap_or(&full);
     let source = Source { variable, folder };
     let (document, mut problems) = Document::parse(text, origin, &source)?;
-    problems.extend(structure::check(&document));
-    if !problems.is_empty() {
-        problems.extend(beyond_shape(&document, overrides, folder));
-        return Err(finish(&document, problems).with_files(document.files));
-    }
-    let mut file: File = serde_json::from_value(document.json.clone()).map_err(|error| {
-        // The schema is made from these types, so this is a gap between the two.
-        let problem = Problem::nowhere(origin, format!("the config does not deserialise: {error}"));
-        finish(&document, vec![problem])
-    })?;
-    let mut checker = Checker::new(&document, folder);
+    let shape = structure::check(&document);
+    problems.extend(shape.problems);
+    let mut file: File = match serde_json::from_value(shape.json) {
+        Ok(file) => file,
+        Err(error) => {
+            // The schema is made from these types, so this is a gap between the two.
+            let message = format!("the config does not deserialise: {error}");
+            problems.push(Problem::nowhere(origin, message));
+            return Err(finish(&document, problems).with_files(document.files));
+        }
+    };
+    let mut checker = Checker::new(&document, folder, shape.guesses);
     let config = validate::resolve(&mut file, overrides, &mut checker);
     let Checker {
         errors,
@@ -101,12 +103,13 @@ pub(super) fn load_with(
         files,
         ..
     } = checker;
+    problems.extend(errors);
     let mut watched = document.files.clone();
     watched.extend(files);
     watched.sort();
     watched.dedup();
-    if !errors.is_empty() {
-        return Err(finish(&document, errors).with_files(watched));
+    if !problems.is_empty() {
+        return Err(finish(&document, problems).with_files(watched));
     }
     let warned = finish(&document, warnings);
     Ok(Loaded {
@@ -117,40 +120,6 @@ pub(super) fn load_with(
         warned,
         config: Arc::new(config),
     })
-}
-
-/// What is wrong with the rest of a file whose shape is wrong somewhere. Sections with a fault of
-/// shape are passed over, and so is what the callers' section has a say in: there an answer would be
-/// a guess.
-fn beyond_shape(document: &Document, overrides: &Overrides, folder: &Path) -> Vec<Problem> {
-    let Some(removable) = structure::removable(document) else {
-        return Vec::new();
-    };
-    let mut json = document.json.clone();
-    for pointer in &removable {
-        let name = pointer.rsplit('/').next().unwrap_or_default();
-        let table = json.pointer_mut(parent(pointer));
-        if let Some(table) = table.and_then(Value::as_object_mut) {
-            table.remove(&name.replace("~1", "/").replace("~0", "~"));
-        }
-    }
-    let Ok(mut file) = serde_json::from_value::<File>(json) else {
-        return Vec::new();
-    };
-    let mut checker = Checker::new(document, folder);
-    validate::resolve(&mut file, overrides, &mut checker);
-    let faulty = removable.iter().chain(&document.unreadable);
-    let faulty: Vec<&str> = faulty.filter_map(|at| section(at)).collect();
-    let about_callers = |problem: &Problem| problem.message.contains("pass_through");
-    checker
-        .errors
-        .into_iter()
-        .filter(|problem| {
-            let section = problem.section.as_deref();
-            section.is_some_and(|section| !faulty.contains(&section))
-                && !(faulty.contains(&"auth") && about_callers(problem))
-        })
-        .collect()
 }
 
 /// Takes substituted values out of all texts.

@@ -14,6 +14,7 @@ mod overrides;
 mod problem;
 mod redact;
 mod reload;
+mod repair;
 mod resolved;
 mod schema;
 mod structure;

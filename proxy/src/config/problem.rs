@@ -26,8 +26,6 @@ pub(crate) struct Problem {
     /// What to do, where it needs a sentence of its own.
     help: Option<String>,
     span: Option<Range<usize>>,
-    /// The table of the file's first level that it is about.
-    pub(super) section: Option<String>,
 }
 
 impl Problem {
@@ -41,7 +39,6 @@ impl Problem {
             label: None,
             help: None,
             span: None,
-            section: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Checks the shape of a document by the JSON Schema, so that every fault of shape comes at once.
 //!
 //! serde would stop at the first. The schema is made from the types that serde fills, so what
-//! passes here deserialises.
+//! passes here, or was mended here, deserialises.
 
 use std::sync::LazyLock;
 
@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::document::{Document, child};
 use super::problem::Problem;
+use super::repair::{Guesses, Repair};
 use super::schema::{self, Size, Time};
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(schema::json);
@@ -24,11 +25,23 @@ static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
         .expect("the schema of our own types compiles: a test builds it")
 });
 
-/// Every fault of shape: unknown field, missing field, wrong type, value out of range.
-pub(crate) fn check(document: &Document) -> Vec<Problem> {
+/// What the schema says of a document.
+pub(crate) struct Shape {
+    /// Every fault of shape: unknown field, missing field, wrong type, value out of range.
+    pub(crate) problems: Vec<Problem>,
+    /// The document in the right shape, with stand-ins for what is wrong.
+    pub(crate) json: Value,
+    /// Where these stand.
+    pub(crate) guesses: Guesses,
+}
+
+/// Checks a document by the schema, and mends what it does not allow.
+pub(crate) fn check(document: &Document) -> Shape {
     let mut problems = Vec::new();
     let mut formats = Vec::new();
+    let mut repair = Repair::new(document, &SCHEMA);
     for error in VALIDATOR.iter_errors(&document.json) {
+        repair.mend(&error, schema_of(&error));
         let pointer = error.instance_path().as_str();
         if document.unreadable.contains(pointer) {
             continue; // it has its own problem already
@@ -46,30 +59,11 @@ pub(crate) fn check(document: &Document) -> Vec<Problem> {
         }
         describe(document, &error, &mut problems);
     }
-    problems
-}
-
-/// Pointers to all that is wrong in shape and can be left out: the rest may then be judged on its
-/// own. None when a table lacks a field or a list would lose an entry, since what is left would
-/// mean something else.
-pub(crate) fn removable(document: &Document) -> Option<Vec<String>> {
-    let mut pointers = Vec::new();
-    for error in VALIDATOR.iter_errors(&document.json) {
-        let pointer = error.instance_path().as_str();
-        match error.kind() {
-            ValidationErrorKind::AdditionalProperties { unexpected } => {
-                pointers.extend(unexpected.iter().map(|name| child(pointer, name)));
-            }
-            ValidationErrorKind::Required { .. } => return None,
-            _ if pointer.is_empty() => return None,
-            _ => pointers.push(pointer.to_owned()),
-        }
+    Shape {
+        problems,
+        json: repair.json,
+        guesses: repair.guesses,
     }
-    let is_entry = |pointer: &String| {
-        let last = pointer.rsplit('/').next().unwrap_or_default();
-        last.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    (!pointers.iter().any(is_entry)).then_some(pointers)
 }
 
 fn describe(document: &Document, error: &ValidationError<'_>, problems: &mut Vec<Problem>) {

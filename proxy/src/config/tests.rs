@@ -58,6 +58,7 @@ fn slots(config: &Config) -> Vec<&str> {
     slots.map(|slot| slot.name.as_str()).collect()
 }
 
+mod shapes;
 mod wrong;
 
 #[test]

@@ -4,6 +4,7 @@
 //! `reload` swaps snapshots from then on; [`Server::stop`] drains. A bad config or plugin at the
 //! start is an error, later it is a refusal that changes nothing.
 
+mod candidate;
 mod data_plane;
 mod live;
 mod reload;
@@ -17,9 +18,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
+use self::candidate::Builder;
 use self::data_plane::DataPlane;
 use self::live::Live;
-use self::reload::Builder;
 use self::views::Process;
 use self::workers::Worker;
 use crate::admin::{self, Gate, Scope};

@@ -261,6 +261,7 @@ impl JsonSchema for Text {
             "title": "\"nothing\", \"all\" or a table such as { head = \"4KiB\", tail = \"1KiB\" }",
             "type": ["string", "object"],
             "pattern": "^(nothing|all)$",
+            "examples": ["all", { "head": "4KiB", "tail": "1KiB" }],
             "properties": { "head": head, "tail": tail },
             "required": ["head", "tail"],
             "additionalProperties": false,

@@ -96,6 +96,7 @@ impl JsonSchema for Time {
             "type": "string",
             "pattern": "^[0-9]+(us|ms|s|m|h|d)$",
             "format": TIME_FORMAT,
+            "examples": ["120s", "500ms"],
         })
     }
 }
@@ -196,6 +197,7 @@ impl JsonSchema for Size {
             "maximum": i64::MAX,
             "pattern": "^[0-9]+(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?$",
             "format": SIZE_FORMAT,
+            "examples": ["32MiB", 4096],
         })
     }
 }

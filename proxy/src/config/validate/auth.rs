@@ -1,5 +1,6 @@
 //! `[auth]`: who may call.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use sha2::{Digest, Sha256};
@@ -23,18 +24,11 @@ pub(super) fn resolve(typed: &schema::Auth, listen: SocketAddr, checker: &mut Ch
         "key name",
         entries.map(|(at, key)| (format!("/auth/keys/{at}/name"), key.name.as_str())),
     );
-    let keys: Vec<ApiKey> = typed
-        .keys
-        .iter()
-        .enumerate()
-        .filter_map(|(at, typed)| key(&format!("/auth/keys/{at}"), typed, checker))
+    let entries = typed.keys.iter().enumerate();
+    let keys: Vec<(usize, ApiKey)> = entries
+        .filter_map(|(at, typed)| Some((at, key(&format!("/auth/keys/{at}"), typed, checker)?)))
         .collect();
-    for (at, key) in keys.iter().enumerate() {
-        if let Some(first) = keys.iter().take(at).find(|first| first.hash == key.hash) {
-            let message = format!("this key is the same as that of `{}`", first.name);
-            checker.error(&format!("/auth/keys/{at}"), message);
-        }
-    }
+    same_keys(&keys, checker);
     if let Some(secret) = &typed.tenant_secret {
         checker.secret("/auth/tenant_secret");
         if secret.len() < LEAST_SECRET_BYTES {
@@ -44,16 +38,35 @@ pub(super) fn resolve(typed: &schema::Auth, listen: SocketAddr, checker: &mut Ch
     }
     Auth {
         mode,
-        keys,
+        keys: keys.into_iter().map(|(_, key)| key).collect(),
         grants: grants(&typed.grants),
         tenant_secret: typed.tenant_secret.as_deref().map(Secret::new),
         open_to_network: typed.open_to_network,
     }
 }
 
+/// Two callers that present the same key could not be told apart.
+fn same_keys(keys: &[(usize, ApiKey)], checker: &mut Checker<'_>) {
+    let mut seen: HashMap<[u8; 32], &str> = HashMap::new();
+    for (at, key) in keys {
+        let pointer = format!("/auth/keys/{at}");
+        if !checker.knows_whole(&pointer) {
+            continue;
+        }
+        if let Some(first) = seen.get(&key.hash) {
+            let message = format!("this key is the same as that of `{first}`");
+            checker
+                .error(&pointer, message)
+                .help("give each caller a key of its own");
+            continue;
+        }
+        seen.insert(key.hash, &key.name);
+    }
+}
+
 fn mode_fits(mode: AuthMode, typed: &schema::Auth, listen: SocketAddr, checker: &mut Checker<'_>) {
     match mode {
-        AuthMode::Keys if typed.keys.is_empty() => {
+        AuthMode::Keys if typed.keys.is_empty() && checker.knows("/auth/keys") => {
             checker
                 .error(
                     "/auth/mode",
@@ -61,13 +74,19 @@ fn mode_fits(mode: AuthMode, typed: &schema::Auth, listen: SocketAddr, checker: 
                 )
                 .help("add [[auth.keys]], or write mode = \"open\" to let everybody call");
         }
-        AuthMode::Open if !listen.ip().is_loopback() && !typed.open_to_network => {
+        AuthMode::Open
+            if !listen.ip().is_loopback()
+                && !typed.open_to_network
+                && checker.knows("/auth/open_to_network") =>
+        {
             let message = format!("mode `open` on {listen} would let the whole network call");
             checker
                 .error("/auth/mode", message)
                 .help("listen on 127.0.0.1, use keys, or write open_to_network = true");
         }
-        AuthMode::PassThrough if typed.tenant_secret.is_none() => {
+        AuthMode::PassThrough
+            if typed.tenant_secret.is_none() && checker.knows("/auth/tenant_secret") =>
+        {
             checker
                 .error("/auth/mode", "mode `pass_through` needs a `tenant_secret`")
                 .help("callers are told apart by a keyed hash of their bearer: give it a key");
@@ -94,7 +113,10 @@ fn key(pointer: &str, typed: &schema::Key, checker: &mut Checker<'_>) -> Option<
         }
         (None, Some(digits)) => checker.sha256(&format!("{pointer}/key_sha256"), digits)?,
         (Some(_), Some(_)) | (None, None) => {
-            checker.error(pointer, "expected either `key` or `key_sha256`");
+            let is_known = |field: &str| checker.knows(&format!("{pointer}/{field}"));
+            if is_known("key") && is_known("key_sha256") {
+                checker.error(pointer, "expected either `key` or `key_sha256`");
+            }
             return None;
         }
     };

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use super::document::Document;
 use super::overrides::Overrides;
 use super::problem::Problem;
+use super::repair::Guesses;
 use super::resolved::Config;
 use super::schema::{File, Size};
 
@@ -53,27 +54,37 @@ pub(crate) struct Checker<'a> {
     document: &'a Document,
     /// The config file's folder, absolute: relative paths start here.
     folder: &'a Path,
+    guesses: Guesses,
     pub(crate) errors: Vec<Problem>,
     pub(crate) warnings: Vec<Problem>,
     /// Files that the config depends on.
     pub(crate) files: Vec<PathBuf>,
+    /// The last problem that was nothing but a guess.
+    ignored: Option<Problem>,
 }
 
 impl<'a> Checker<'a> {
-    /// A checker of one document.
-    pub(crate) fn new(document: &'a Document, folder: &'a Path) -> Self {
+    /// A checker of one document, in which not everything may be known.
+    pub(crate) fn new(document: &'a Document, folder: &'a Path, guesses: Guesses) -> Self {
         Self {
             document,
             folder,
+            guesses,
+            ignored: None,
             errors: Vec::new(),
             warnings: Vec::new(),
             files: Vec::new(),
         }
     }
 
-    /// Reports an error at a field's value, or at the table around a field that is left out.
+    /// Reports an error at a field's value, or at the table around a field that is left out. One
+    /// about a value that is not known is dropped; what rests on other values too must ask
+    /// [`Self::knows`] first.
     fn error(&mut self, pointer: &str, message: impl Into<String>) -> &mut Problem {
         let problem = self.document.problem(pointer, message);
+        if !self.knows(pointer) {
+            return self.ignored.insert(problem);
+        }
         self.errors.push(problem);
         self.errors.last_mut().expect("one was pushed just now")
     }
@@ -83,6 +94,16 @@ impl<'a> Checker<'a> {
         let problem = self.document.problem(pointer, message);
         self.warnings.push(problem);
         self.warnings.last_mut().expect("one was pushed just now")
+    }
+
+    /// Whether a field has the value that the user means.
+    fn knows(&self, pointer: &str) -> bool {
+        self.guesses.knows(self.document, pointer)
+    }
+
+    /// Whether all that stands below a field is known, too.
+    fn knows_whole(&self, pointer: &str) -> bool {
+        self.guesses.knows_whole(self.document, pointer)
     }
 
     /// Where a field stands, for a message about another field: `line 12`.

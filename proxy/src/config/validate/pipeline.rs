@@ -69,7 +69,7 @@ pub(super) fn resolve(
         compile_cache_bytes: typed.compile_cache_bytes.0,
     };
     let needed = pipeline.instances_needed(workers);
-    if needed > u64::from(max_instances) {
+    if needed > u64::from(max_instances) && slots_known(typed, checker) {
         let message =
             format!("the slots need {needed} instances, there is room for {max_instances}");
         checker.error("/pipeline/max_instances", message).help(format!(
@@ -78,6 +78,24 @@ pub(super) fn resolve(
         ));
     }
     pipeline
+}
+
+/// Whether it is known how many instances the slots need.
+fn slots_known(typed: &schema::Pipeline, checker: &Checker<'_>) -> bool {
+    let stages = [
+        ("/pipeline/classify", &typed.classify),
+        ("/pipeline/compress", &typed.compress),
+    ];
+    let lists = stages.iter().flat_map(|(stage, slots)| {
+        let count = slots.as_ref().map_or(0, Vec::len);
+        (0..count).map(move |at| format!("{stage}/{at}"))
+    });
+    let mut slots = lists.chain(["/pipeline/cache_policy".to_owned()]);
+    checker.knows("/server/workers")
+        && stages.iter().all(|(stage, _)| checker.knows(stage))
+        && slots.all(|slot| {
+            checker.knows(&format!("{slot}/spares")) && checker.knows(&format!("{slot}/enabled"))
+        })
 }
 
 /// A stage that was left out: one slot with the bundled plugin and its defaults.
@@ -134,7 +152,7 @@ impl Slots<'_, '_> {
                 self.checker.header_name(&place, name)
             })
             .collect();
-        let memory = typed.memory_bytes.unwrap_or(self.largest);
+        let memory = self.memory(&place("memory_bytes"), typed.memory_bytes);
         typed.memory_bytes = Some(memory);
         let cpu_time = typed.cpu_time.map_or(default_cpu_time(kind), |time| time.0);
         typed.cpu_time = Some(schema::Time(cpu_time));
@@ -149,7 +167,7 @@ impl Slots<'_, '_> {
                 schema::OnFailure::Deny => OnFailure::Deny,
             },
             cpu_time,
-            memory_bytes: self.memory(&place("memory_bytes"), memory),
+            memory_bytes: usize::try_from(memory.0).unwrap_or(usize::MAX),
             max_output_bytes: self.checker.size(
                 &place("max_output_bytes"),
                 typed.max_output_bytes,
@@ -284,16 +302,23 @@ impl Slots<'_, '_> {
         }
     }
 
-    fn memory(&mut self, pointer: &str, typed: Size) -> usize {
-        if typed > self.largest {
+    /// What a slot may have: all that any may, unless it says less.
+    fn memory(&mut self, pointer: &str, typed: Option<Size>) -> Size {
+        let Some(size) = typed else {
+            return self.largest;
+        };
+        if size < Size::kib(64) {
+            let message = format!("expected at least {}", Size::kib(64));
+            self.checker.error(pointer, message);
+        }
+        if size > self.largest && self.checker.knows("/pipeline/max_memory_bytes") {
             let message = format!(
                 "more than [pipeline] max_memory_bytes allows, {}",
                 self.largest
             );
             self.checker.error(pointer, message);
         }
-        self.checker
-            .size(pointer, typed, Size::kib(64), Size::mib(4096))
+        size
     }
 
     fn positive(&mut self, pointer: &str, size: Size) -> u64 {

@@ -112,7 +112,7 @@ fn pool_models(pointer: &str, typed: &schema::Pool, checker: &mut Checker<'_>) {
 
 fn credentials(pointer: &str, typed: &schema::Pool, mode: AuthMode, checker: &mut Checker<'_>) {
     let pass_through = format!("{pointer}/pass_through");
-    if typed.pass_through && mode != AuthMode::PassThrough {
+    if typed.pass_through && mode != AuthMode::PassThrough && checker.knows("/auth/mode") {
         checker
             .error(&pass_through, "only auth mode `pass_through` allows it")
             .help("in other modes the caller's bearer is a key of this proxy, which no backend may see");
@@ -134,6 +134,7 @@ fn credentials(pointer: &str, typed: &schema::Pool, mode: AuthMode, checker: &mu
 fn backends(pointer: &str, typed: &mut schema::Pool, checker: &mut Checker<'_>) -> Vec<Backend> {
     let place = |at: usize| format!("{pointer}/backends/{at}");
     let mut resolved: Vec<Backend> = Vec::new();
+    let mut seen: HashMap<BackendIdentity, String> = HashMap::new();
     for (at, typed_backend) in typed.backends.iter_mut().enumerate() {
         let pointer = place(at);
         let name = typed_backend
@@ -146,9 +147,16 @@ fn backends(pointer: &str, typed: &mut schema::Pool, checker: &mut Checker<'_>) 
         let Some(identity) = identity(&pointer, typed_backend, checker) else {
             continue;
         };
-        if let Some(first) = resolved.iter().find(|first| first.identity == identity) {
-            let message = format!("this backend is the same as `{}`", first.name);
-            checker.error(&format!("{pointer}/url"), message);
+        if checker.knows_whole(&pointer) {
+            match seen.get(&identity) {
+                Some(first) => {
+                    let message = format!("this backend is the same as `{first}`");
+                    checker.error(&format!("{pointer}/url"), message);
+                }
+                None => {
+                    seen.insert(identity.clone(), name.clone());
+                }
+            }
         }
         resolved.push(Backend {
             name: BackendName::new(&name),
@@ -192,7 +200,10 @@ fn identity(
         for (place, _) in useless.iter().filter(|(_, is_set)| *is_set) {
             checker.warn(place, "has a meaning with https:// only");
         }
-    } else if typed.server_name.is_none() && ServerName::try_from(url.host.as_str()).is_err() {
+    } else if typed.server_name.is_none()
+        && checker.knows(&name_place)
+        && ServerName::try_from(url.host.as_str()).is_err()
+    {
         checker
             .error(
                 &format!("{pointer}/url"),

@@ -33,16 +33,18 @@ pub(super) fn resolve(
         }),
     );
     let mut routes: Vec<Route> = Vec::new();
+    let mut takes_rest: Option<String> = None;
     for (at, typed) in typed.iter().enumerate() {
         let pointer = format!("/routes/{at}");
-        if let Some(earlier) = routes.iter().find(|route| takes_all(route)) {
-            let message = format!(
-                "never reached: route `{}` takes every request",
-                earlier.name
-            );
+        if let Some(earlier) = &takes_rest {
+            let message = format!("never reached: route `{earlier}` takes every request");
             checker.warn(&pointer, message);
         }
-        routes.push(route(&pointer, typed, pools, auth, checker));
+        let route = route(&pointer, typed, pools, auth, checker);
+        if takes_rest.is_none() && takes_all(&route) {
+            takes_rest = Some(route.name.clone());
+        }
+        routes.push(route);
     }
     unreached(&routes, pools, checker);
     if !routes.iter().any(takes_all)
@@ -155,6 +157,9 @@ fn chain(pointer: &str, typed: &schema::Route, pools: &[Pool], checker: &mut Che
     let mut seen: Vec<&str> = Vec::new();
     for (pointer, name) in chain {
         if !pools.iter().any(|pool| pool.name.as_str() == name) {
+            if !all_pools_known(pools, checker) {
+                continue;
+            }
             let known: Vec<&str> = pools.iter().map(|pool| pool.name.as_str()).collect();
             let problem = checker.error(&pointer, format!("no pool is called `{name}`"));
             match nearest(name, &known) {
@@ -178,9 +183,16 @@ fn chain(pointer: &str, typed: &schema::Route, pools: &[Pool], checker: &mut Che
     }
 }
 
+/// A pool whose name is not known may be the one that is meant.
+fn all_pools_known(pools: &[Pool], checker: &Checker<'_>) -> bool {
+    checker.knows("/pools")
+        && (0..pools.len()).all(|at| checker.knows(&format!("/pools/{at}/name")))
+}
+
 fn sampling(pointer: &str, typed: &schema::Route, checker: &mut Checker<'_>) {
     if let (Some(default), Some(cap)) = (typed.defaults.max_tokens, typed.caps.max_tokens)
         && default > cap
+        && checker.knows(&format!("{pointer}/caps/max_tokens"))
     {
         let message = format!("above the route's own cap of {cap} tokens");
         checker.error(&format!("{pointer}/defaults/max_tokens"), message);

@@ -26,11 +26,11 @@ pub(super) fn cache(
         // Who sets a longer life by hand means it, whatever the file's bound was.
         typed.max_ttl = Time(typed.max_ttl.0.max(ttl));
     }
-    if typed.ttl.0 > typed.max_ttl.0 {
+    if typed.ttl.0 > typed.max_ttl.0 && checker.knows("/cache/max_ttl") {
         let message = format!("longer than `max_ttl`, {}", typed.max_ttl);
         checker.error("/cache/ttl", message);
     }
-    if typed.max_entry_bytes > typed.max_bytes {
+    if typed.max_entry_bytes > typed.max_bytes && checker.knows("/cache/max_bytes") {
         let message = format!(
             "more than all answers may take together, {}",
             typed.max_bytes
@@ -61,14 +61,14 @@ pub(super) fn admin(typed: &schema::Admin, server: SocketAddr, checker: &mut Che
         checker.secret("/admin/token");
         checker.header_safe("/admin/token", token);
     }
-    if typed.enabled {
-        if !listen.ip().is_loopback() && typed.token.is_none() {
+    if typed.enabled && checker.knows("/admin/enabled") {
+        if !listen.ip().is_loopback() && typed.token.is_none() && checker.knows("/admin/token") {
             let message = "an address that other machines can reach needs a `token`";
             checker
                 .error("/admin/listen", message)
                 .help("set [admin] token = \"${NAME}\", or listen on 127.0.0.1");
         }
-        free(checker, "/admin/listen", listen, server, "[server] listen");
+        free(checker, "/admin/listen", listen, server, "server");
     }
     Admin {
         listen: typed.enabled.then_some(listen),
@@ -86,9 +86,9 @@ pub(super) fn telemetry(
     let listen = typed.listen.as_deref();
     let listen = listen.map(|listen| checker.address(place, listen));
     if let Some(listen) = listen {
-        free(checker, place, listen, server, "[server] listen");
+        free(checker, place, listen, server, "server");
         if let Some(admin) = admin {
-            free(checker, place, listen, admin, "[admin] listen");
+            free(checker, place, listen, admin, "admin");
         }
     }
     if let Err(error) = EnvFilter::builder().parse(&typed.log_level) {
@@ -119,10 +119,8 @@ fn free(
     other: SocketAddr,
     whose: &str,
 ) {
-    if collide(listen, other) {
-        checker.error(
-            pointer,
-            format!("{whose} takes port {} already", other.port()),
-        );
+    if collide(listen, other) && checker.knows(&format!("/{whose}/listen")) {
+        let message = format!("[{whose}] listen takes port {} already", other.port());
+        checker.error(pointer, message);
     }
 }
