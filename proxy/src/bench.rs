@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -43,7 +44,9 @@ impl Stages {
             runtime.handle().clone(),
             api::tokens::estimate,
         )?;
-        let load = |slot: &Arc<config::Slot>| runtime.block_on(host.load(Arc::clone(slot), Duration::from_secs(60)));
+        let load = |slot: &Arc<config::Slot>| {
+            runtime.block_on(host.load(Arc::clone(slot), Duration::from_secs(60)))
+        };
         let missing = || anyhow::anyhow!("the default config has no such slot");
         let classifier = load(pipeline.classify.first().ok_or_else(missing)?)?;
         let compressor = load(pipeline.compress.first().ok_or_else(missing)?)?;

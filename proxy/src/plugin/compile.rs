@@ -75,9 +75,10 @@ impl Compiler {
     ) -> Result<Component, LoadError> {
         inspect::sniff(&bytes)?;
         let mut outcome = self.begin(bytes, sha256)?;
-        let waited = tokio::time::timeout(patience, outcome.wait_for(Option::is_some)).await;
+        let waiting = outcome.wait_for(Option::is_some);
+        let gave_up = tokio::time::timeout(patience, waiting).await.is_err();
         let mut running = self.lock();
-        if waited.is_err()
+        if gave_up
             && let Some(entry) = running.get_mut(sha256)
             && entry.outcome.borrow().is_none()
         {
@@ -150,7 +151,11 @@ struct End<'a>(&'a Compiler, Hash);
 impl Drop for End<'_> {
     fn drop(&mut self) {
         let Self(compiler, sha256) = self;
-        if compiler.lock().get(sha256).is_some_and(|entry| entry.abandoned) {
+        if compiler
+            .lock()
+            .get(sha256)
+            .is_some_and(|entry| entry.abandoned)
+        {
             compiler.finished.notify_one();
         }
     }

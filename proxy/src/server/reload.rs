@@ -120,6 +120,7 @@ impl Reloader {
                     None => return,
                 },
                 Some(()) = changes.recv() => Order { cause: "file change", done: None },
+                () = self.builder.host.compiled() => Order { cause: "plugin compiled", done: None },
             };
             let outcome = self.round(order.cause).await;
             if let Some(done) = order.done {

@@ -275,7 +275,11 @@ async fn prompt_read_is_bounded_by_the_slot() {
     let bench = Bench::new();
     let mut slot = bench.slot(&guest);
     slot.text = Some(TextWindow::Window { head: 1, tail: 1 });
-    let generous = bench.host.load(Arc::new(slot.clone()), PATIENCE).await.unwrap();
+    let generous = bench
+        .host
+        .load(Arc::new(slot.clone()), PATIENCE)
+        .await
+        .unwrap();
     assert!(ask(&generous, "z").await.unwrap().is_some());
     slot.read_bytes = 4;
     let tight = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();

@@ -3,6 +3,7 @@
 
 use super::guest::Guest;
 use super::*;
+use crate::plugin::LoadError;
 
 async fn refused(bench: &Bench, slot: Slot) -> String {
     let error = bench.host.load(Arc::new(slot), PATIENCE).await.err();
@@ -177,20 +178,44 @@ async fn schemas_that_mean_harm_are_refused_or_harmless() {
     }
 }
 
-#[tokio::test]
-async fn probe_compile_bomb() {
-    for (locals, loops) in [(100, 1000), (1000, 1000), (3000, 3000)] {
-        let decl = "i32 ".repeat(locals);
-        let body: String = (0..loops).map(|n| format!("(loop (local.set {} (i32.add (local.get {}) (i32.const 1))) (br_if 0 (local.get {})))", n % locals, (n*7) % locals, (n*13)%locals)).collect();
-        let uses: String = (0..locals).map(|n| format!("(i32.store (i32.const {}) (local.get {n}))", n*4)).collect();
-        let nest = "(loop ".repeat(loops.min(900)) + &body + &"(br_if 0 (local.get 0)))".repeat(loops.min(900));
-        let items = format!("(func $bomb (export \"bomb\") (local {decl}) {nest} {uses})");
-        let guest = Guest { items: items.leak(), ..Guest::default() };
-        let bench = Bench::new();
-        let slot = bench.slot(&guest);
-        let bytes = fs::metadata(bench.path("guest.wasm")).unwrap().len();
-        let begun = Instant::now();
-        let out = bench.host.load(Arc::new(slot), PATIENCE).await.err().map(|e| e.to_string());
-        eprintln!("{locals} {loops} {bytes} {:?} {out:?} {}", begun.elapsed(), fs::read_to_string("/proc/self/status").unwrap().lines().find(|l| l.starts_with("VmHWM")).unwrap());
+/// A component of some 30 KB that takes seconds to compile: a loop in a loop in a loop, with many
+/// variables that live through all of them.
+fn slow_to_compile() -> Guest {
+    let (locals, depth) = (100, 400);
+    let body: String = (0..depth)
+        .map(|turn: usize| {
+            let (to, from, when) = (turn % locals, turn * 7 % locals, turn * 13 % locals);
+            format!(
+                "(loop (local.set {to} (i32.add (local.get {from}) (i32.const 1)))
+                   (br_if 0 (local.get {when})))"
+            )
+        })
+        .collect();
+    let uses: String = (0..locals)
+        .map(|local| format!("(i32.store (i32.const {}) (local.get {local}))", local * 4))
+        .collect();
+    let open = "(loop ".repeat(depth);
+    let close = "(br_if 0 (local.get 0)))".repeat(depth);
+    let variables = "i32 ".repeat(locals);
+    let items = format!("(func (export \"slow\") (local {variables}) {open}{body}{close}{uses})");
+    Guest {
+        items: items.leak(),
+        ..Guest::default()
     }
+}
+
+#[tokio::test]
+async fn component_that_takes_long_to_compile_is_taken_when_it_is_done() {
+    let bench = Bench::new();
+    let slot = Arc::new(bench.slot(&slow_to_compile()));
+    let load = || {
+        bench
+            .host
+            .load(Arc::clone(&slot), Duration::from_millis(50))
+    };
+    let error = load().await.err().expect("out of patience");
+    assert!(matches!(error, LoadError::Compiling { .. }), "{error}");
+    assert_eq!(bench.refused(), 0, "it may be good");
+    bench.host.compiled().await;
+    assert!(load().await.is_ok());
 }

@@ -59,7 +59,12 @@ async fn component_of_another_hash_is_refused() {
     let bench = Bench::new();
     let mut slot = bench.slot(&Guest::default());
     slot.sha256 = Some([7; 32]);
-    let refused = bench.host.load(Arc::new(slot), PATIENCE).await.err().unwrap();
+    let refused = bench
+        .host
+        .load(Arc::new(slot), PATIENCE)
+        .await
+        .err()
+        .unwrap();
     assert!(matches!(refused, LoadError::Sha256 { .. }), "{refused}");
 }
 
@@ -116,7 +121,12 @@ async fn config_is_validated_by_the_plugins_schema() {
     let bench = Bench::new();
     let mut slot = bench.slot(&guest);
     slot.config = serde_json::json!({"threshold": "hunter2", "words": ["a", 5]});
-    let refused = bench.host.load(Arc::new(slot.clone()), PATIENCE).await.err().unwrap();
+    let refused = bench
+        .host
+        .load(Arc::new(slot.clone()), PATIENCE)
+        .await
+        .err()
+        .unwrap();
     let LoadError::Config { issues } = refused else {
         panic!("{refused}")
     };
@@ -195,7 +205,12 @@ async fn plugin_that_hangs_before_it_serves_is_refused() {
     };
     let mut slot = bench.slot(&guest);
     slot.configure_timeout = Duration::from_millis(20);
-    let refused = bench.host.load(Arc::new(slot), PATIENCE).await.err().unwrap();
+    let refused = bench
+        .host
+        .load(Arc::new(slot), PATIENCE)
+        .await
+        .err()
+        .unwrap();
     assert!(matches!(refused, LoadError::Configure(_)), "{refused}");
 }
 
@@ -221,8 +236,16 @@ async fn plugin_that_fails_the_built_in_request_is_refused() {
 async fn unchanged_slot_keeps_its_plugin() {
     let bench = Bench::new();
     let slot = bench.slot(&Guest::default());
-    let first = bench.host.load(Arc::new(slot.clone()), PATIENCE).await.unwrap();
-    let again = bench.host.load(Arc::new(slot.clone()), PATIENCE).await.unwrap();
+    let first = bench
+        .host
+        .load(Arc::new(slot.clone()), PATIENCE)
+        .await
+        .unwrap();
+    let again = bench
+        .host
+        .load(Arc::new(slot.clone()), PATIENCE)
+        .await
+        .unwrap();
     assert!(Arc::ptr_eq(&first, &again));
 
     let mut changed = slot.clone();

@@ -72,7 +72,10 @@ impl Bench {
     }
 
     async fn load(&self, guest: &Guest) -> Arc<Plugin> {
-        self.host.load(Arc::new(self.slot(guest)), PATIENCE).await.unwrap()
+        self.host
+            .load(Arc::new(self.slot(guest)), PATIENCE)
+            .await
+            .unwrap()
     }
 
     /// Loads bytes and gives the error's text.
