@@ -54,17 +54,57 @@ fn links_between_files_lead_somewhere() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+#[test]
+fn every_row_of_the_reliability_tables_names_tests_that_exist() {
+    let sources: Vec<String> = files(&root(), ".rs")
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .collect();
+    let page = read("docs/reliability.md");
+    let mut rows = 0;
+    let mut unknown = Vec::new();
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let Some(tests) = row.trim_end_matches([' ', '|']).rsplit('|').next() else {
+            continue;
+        };
+        if tests.trim() == "Test" || tests.contains("---") {
+            continue;
+        }
+        rows += 1;
+        let mut names = between(tests, "`", '`').step_by(2).peekable();
+        if names.peek().is_none() {
+            unknown.push(format!("no test: {row}"));
+        }
+        for name in names {
+            // A test of its own, or a case in a list of them.
+            let is_known = |source: &String| {
+                source.contains(&format!("fn {name}(")) || source.contains(&format!(" {name}\n"))
+            };
+            if !sources.iter().any(is_known) {
+                unknown.push(name.to_owned());
+            }
+        }
+    }
+    assert!(rows > 30, "{rows} rows");
+    assert!(unknown.is_empty(), "{unknown:#?}");
+}
+
 /// The Markdown files below a folder, without what is built or hidden.
 fn pages(folder: &Path) -> Vec<PathBuf> {
+    files(folder, ".md")
+}
+
+/// The files below a folder whose names end so, without what is built or hidden.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let (path, name) = (entry.path(), entry.file_name());
         let name = name.to_string_lossy();
         if path.is_dir() {
             if name != "target" && name != "node_modules" && !name.starts_with('.') {
-                found.extend(pages(&path));
+                found.extend(files(&path, ending));
             }
-        } else if name.ends_with(".md") {
+        } else if name.ends_with(ending) {
             found.push(path);
         }
     }
