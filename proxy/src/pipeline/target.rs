@@ -1,5 +1,7 @@
 //! Says by method and path alone what kind of request this is.
 
+use std::borrow::Cow;
+
 use http::Method;
 
 use super::client::{Client, Head};
@@ -45,7 +47,8 @@ pub(super) fn run(
 }
 
 fn sort(method: &Method, path: &str) -> Result<Destination> {
-    let inspected = match path {
+    let plain = plain_spelling(path);
+    let inspected = match plain.as_ref() {
         "/v1/chat/completions" => Some(Endpoint::Chat),
         "/v1/completions" => Some(Endpoint::Completions),
         "/v1/embeddings" => Some(Endpoint::Embeddings),
@@ -62,7 +65,7 @@ fn sort(method: &Method, path: &str) -> Result<Destination> {
             _ => Err(wrong_method("POST")),
         };
     }
-    if path == "/v1/models" || path.starts_with("/v1/models/") {
+    if plain == "/v1/models" || plain.starts_with("/v1/models/") {
         return match *method {
             Method::GET => Ok(Destination::Models),
             // Deleting a fine-tuned model is the upstream's business.
@@ -83,6 +86,19 @@ fn sort(method: &Method, path: &str) -> Result<Destination> {
         (true, false) => Err(wrong_method("GET, POST, PUT, PATCH, DELETE, HEAD")),
         (true, true) => Ok(Destination::Relay),
     }
+}
+
+/// The path as an upstream may understand it: without escapes of plain characters (RFC 3986 §2.3)
+/// and without a slash at its end. Otherwise another spelling of an inspected endpoint would be
+/// passed on unread, past the route's caps.
+fn plain_spelling(path: &str) -> Cow<'_, str> {
+    let path = match path.strip_suffix('/') {
+        Some(rest) if rest != "/v1/models" => rest,
+        _ => path,
+    };
+    percent_encoding::percent_decode_str(path)
+        .decode_utf8()
+        .unwrap_or(Cow::Borrowed(path))
 }
 
 /// True for a path that a server might normalise into one outside `/v1`.
@@ -112,6 +128,27 @@ mod tests {
             Ok(Destination::Inspect(Endpoint::Chat))
         );
         assert_eq!(code(&Method::GET, chat), Err(405));
+    }
+
+    #[test]
+    fn other_spellings_of_an_inspected_endpoint_are_inspected_too() {
+        for path in [
+            "/v1/%63hat/completions",
+            "/v1/chat/completion%73",
+            "/v1/chat/completions/",
+            "/v1/chat/completion%73/",
+        ] {
+            assert_eq!(
+                code(&Method::POST, path),
+                Ok(Destination::Inspect(Endpoint::Chat)),
+                "{path}"
+            );
+        }
+        assert_eq!(
+            code(&Method::POST, "/v1/%ff"),
+            Ok(Destination::Relay),
+            "no text"
+        );
     }
 
     #[test]
