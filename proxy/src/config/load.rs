@@ -122,10 +122,11 @@ pub(super) fn load_with(
     })
 }
 
-/// Takes substituted values out of all texts.
+/// Takes what is secret out of all texts.
 fn finish(document: &Document, mut problems: Vec<Problem>) -> Problems {
+    let secrets = document.secrets("");
     for problem in &mut problems {
-        problem.redact(document.secret_values());
+        problem.redact(&secrets);
     }
     Problems::new(Arc::clone(&document.shown), problems)
 }

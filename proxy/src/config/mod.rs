@@ -17,6 +17,7 @@ mod reload;
 mod repair;
 mod resolved;
 mod schema;
+mod secrets;
 mod structure;
 mod substitute;
 mod validate;

@@ -1,14 +1,17 @@
 //! What is wrong with a config, and where: collected, then shown all at once.
 //!
 //! A problem points into the text of the file by byte range. The text that excerpts are cut from
-//! has its secrets masked (see [`super::document`]), and messages never hold a substituted value.
+//! has its secrets masked, and messages are redacted (see [`super::secrets`]).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+
+use super::secrets::Secrets;
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,18 +84,16 @@ impl Problem {
         self
     }
 
-    /// Takes the values out of every text of this problem.
-    pub(crate) fn redact(&mut self, values: &[String]) {
+    /// Takes secrets out of every text of this problem.
+    pub(crate) fn redact(&mut self, secrets: &Secrets) {
         let texts = [
             Some(&mut self.message),
             self.label.as_mut(),
             self.help.as_mut(),
         ];
         for text in texts.into_iter().flatten() {
-            for value in values {
-                if text.contains(value.as_str()) {
-                    *text = text.replace(value.as_str(), "[redacted]");
-                }
+            if let Cow::Owned(redacted) = secrets.redact(text) {
+                *text = redacted;
             }
         }
     }
