@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde_json::{Map, Number, Value};
 use toml::Spanned;
@@ -15,6 +14,7 @@ use toml::de::{DeArray, DeInteger, DeTable, DeValue};
 
 use super::problem::{Problem, Problems};
 use super::secrets::{self, Secrets, is_secret};
+use super::sheet::Sheet;
 use super::substitute::{Source, Substitution};
 
 /// Shorter literals than this are words that messages use.
@@ -22,10 +22,8 @@ const LEAST_LITERAL: usize = 8;
 
 /// A parsed config text.
 pub(crate) struct Document {
-    /// The file, as it was named.
-    pub(crate) path: PathBuf,
-    /// The text as excerpts show it: secrets that are written in it are masked.
-    pub(crate) shown: Arc<str>,
+    /// The text as excerpts show it.
+    sheet: Sheet,
     /// Its content, substituted.
     pub(crate) json: Value,
     /// Files that were read for substitutions, or could not be.
@@ -58,21 +56,19 @@ impl Document {
     ) -> Result<(Self, Vec<Problem>), Problems> {
         let (table, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
-            let shown = secrets::mask_unparsed(text);
+            let sheet = Sheet::new(path, secrets::mask_unparsed(text));
             let problems = errors.iter().map(|error| {
                 let span = error.span().unwrap_or(0..0);
-                Problem::at(path, &shown, span, format!("not TOML: {}", error.message()))
+                sheet.problem(span, format!("not TOML: {}", error.message()))
             });
-            let problems = problems.collect();
-            return Err(Problems::new(shown.into(), problems));
+            return Err(Problems::new(problems.collect()));
         }
         let mut reader = Reader {
             text,
             source,
             faults: Vec::new(),
             document: Self {
-                path: path.to_owned(),
-                shown: "".into(),
+                sheet: Sheet::new(path, String::new()),
                 json: Value::Null,
                 files: Vec::new(),
                 substituted: BTreeSet::new(),
@@ -87,7 +83,8 @@ impl Document {
         reader.document.json = reader.table("", table.get_ref());
         let mut document = reader.document;
         reader.literals.sort_by_key(|range| range.start);
-        document.shown = secrets::mask(text, reader.secret, &reader.literals).into();
+        let shown = secrets::mask(text, reader.secret, &reader.literals);
+        document.sheet = Sheet::new(path, shown);
         let faults = reader.faults.into_iter();
         let problems = faults
             .map(|(pointer, span, message)| document.problem_at(&pointer, span, message))
@@ -119,30 +116,22 @@ impl Document {
             true => message.into(),
             false => format!("{field}: {}", message.into()),
         };
-        Problem::at(&self.path, &self.shown, span, message)
+        self.sheet.problem(span, message)
     }
 
-    /// Line and column of a field, from 1.
-    pub(crate) fn position(&self, pointer: &str) -> (usize, usize) {
-        let problem = self.problem(pointer, "");
-        (problem.line, problem.column)
+    /// The file, as it was named.
+    pub(crate) fn path(&self) -> &Path {
+        self.sheet.path()
+    }
+
+    /// The line of a field, from 1.
+    pub(crate) fn line(&self, pointer: &str) -> usize {
+        self.sheet.position(self.nearest(pointer).value.start).0
     }
 
     /// Whether the file has this field.
     pub(crate) fn has(&self, pointer: &str) -> bool {
         self.places.contains_key(pointer)
-    }
-
-    /// Pointers of all fields below one, and of itself.
-    pub(crate) fn below<'a>(&'a self, pointer: &'a str) -> impl Iterator<Item = &'a str> {
-        self.places
-            .range(pointer.to_owned()..)
-            .map(|(below, _)| below.as_str())
-            .take_while(move |below| below.starts_with(pointer))
-            .filter(move |below| {
-                let rest = below.strip_prefix(pointer).unwrap_or_default();
-                rest.is_empty() || rest.starts_with('/')
-            })
     }
 
     /// What must not be shown of a field and all below it.

@@ -36,7 +36,7 @@ pub(crate) struct Loaded {
     pub(crate) redacted: Value,
     /// What is allowed and probably not meant, one line each.
     pub(crate) warnings: Vec<String>,
-    /// Finds the places of plugin settings.
+    /// Finds the places of what comes to light later.
     pub(crate) locator: Locator,
     /// The warnings with their places.
     warned: Problems,
@@ -116,7 +116,7 @@ pub(super) fn load_with(
         watched,
         redacted: redact::view(&file, &document),
         warnings: warned.list().iter().map(Problem::to_string).collect(),
-        locator: Locator::new(&document, &file.pipeline),
+        locator: Locator::new(document, &file.pipeline),
         warned,
         config: Arc::new(config),
     })
@@ -128,7 +128,7 @@ fn finish(document: &Document, mut problems: Vec<Problem>) -> Problems {
     for problem in &mut problems {
         problem.redact(&secrets);
     }
-    Problems::new(Arc::clone(&document.shown), problems)
+    Problems::new(problems)
 }
 
 fn read(path: &Path) -> Result<String, String> {
