@@ -62,7 +62,7 @@ impl App {
             Action::Pools => Answer::json(200, &json!({"pools": self.views.pools()})),
             Action::Config => Answer::json(200, &json!(self.views.config())),
             Action::Reload => match self.views.reload().await {
-                Ok(generation) => Answer::json(200, &json!({"generation": generation})),
+                Ok(reloaded) => Answer::json(200, &json!(reloaded)),
                 Err(refused) => refused.into(),
             },
             Action::ClearCache => Answer::json(200, &json!({"cleared": self.views.clear_cache()})),

@@ -6,8 +6,8 @@
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /admin/plugins` | `{"plugins": […]}` |
 //! | `GET /admin/pools` | `{"pools": […]}` |
-//! | `GET /admin/config` | generation, config without secrets, error of the last reload |
-//! | `POST /admin/reload` | `{"generation": N}`, or 422 with the problems |
+//! | `GET /admin/config` | generation, config without secrets, error of the last reload, slots that keep an old plugin |
+//! | `POST /admin/reload` | `{"generation": N, "kept": […]}`, or 422 with the problems |
 //! | `POST /cache/clear` | `{"cleared": N}` |
 //!
 //! Invariants: every request passes [`gate`] before anything is looked at; every error is OpenAI's
@@ -39,12 +39,12 @@ pub(crate) trait Views: Send + Sync {
     /// Generation, config without secrets, error of the last reload.
     fn config(&self) -> ConfigView;
 
-    /// Loads the config anew and swaps it in; the new generation, or why it was refused.
+    /// Loads the config anew and swaps it in, or says why it was refused.
     ///
     /// # Cancel safety
     /// Called on the client's connection: when the client leaves, the future is dropped, so an
     /// implementation lets a reload that has begun go on elsewhere.
-    async fn reload(&self) -> Result<u64, ReloadRefused>;
+    async fn reload(&self) -> Result<Reloaded, ReloadRefused>;
 
     /// Empties the cache; how many answers it held.
     fn clear_cache(&self) -> u64;
@@ -65,6 +65,25 @@ pub(crate) struct ConfigView {
     pub(crate) config: Value,
     /// Why the newest candidate was refused; none when it was not.
     pub(crate) last_reload_error: Option<String>,
+    /// Slots whose newest plugin was refused.
+    pub(crate) kept: Vec<KeptPlugin>,
+}
+
+/// What `POST /admin/reload` answers.
+#[derive(Debug, Clone, serde::Serialize)]
+pub(crate) struct Reloaded {
+    /// Number of the running snapshot.
+    pub(crate) generation: u64,
+    /// Slots whose newest plugin was refused.
+    pub(crate) kept: Vec<KeptPlugin>,
+}
+
+/// A slot that keeps the plugin that ran before, since the new one was refused.
+#[derive(Debug, Clone, serde::Serialize)]
+pub(crate) struct KeptPlugin {
+    pub(crate) slot: String,
+    /// Why, one line for each reason.
+    pub(crate) problems: Vec<String>,
 }
 
 /// Why a reload changed nothing.

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::{self, AuthMode, Config, Loaded, Overrides, Problems, Severity};
+use crate::config::{AuthMode, Config, Loaded, Overrides, Problems, Severity};
 use crate::server::{Server, StartError};
 use crate::telemetry::log;
 
@@ -25,32 +25,32 @@ pub(super) fn run(path: &Path) -> ExitCode {
 
 /// What is printed, and whether the config may be used.
 fn report(path: &Path, colour: bool) -> (String, bool) {
-    let loaded = Overrides::from_env().and_then(|overrides| {
-        let loaded = config::load(path, &overrides)?;
-        // The plugins have their own word on their tables.
-        Ok((loaded, Server::dry_run(path, overrides)))
-    });
-    match loaded {
-        Ok((loaded, Ok(()))) => (success(path, &loaded, colour), true),
-        Ok((_, Err(refused))) => (refusal(path, &refused), false),
-        Err(problems) => (failure(path, &problems, colour), false),
+    let checked = Overrides::from_env()
+        .map_err(StartError::Config)
+        .and_then(|overrides| Server::dry_run(path, overrides));
+    match checked {
+        Ok(loaded) => (success(path, &loaded, colour), true),
+        Err(StartError::Config(problems)) => (failure(path, &problems, colour), false),
+        Err(error) => (refusal(path, &error), false),
     }
 }
 
 fn failure(path: &Path, problems: &Problems, colour: bool) -> String {
-    let count = problems.list().len();
     let rendered = problems.render(Severity::Error, colour);
     format!(
         "{rendered}\n\n{}: {}",
         path.display(),
-        counted(count, "error")
+        counted(problems.count(), "error")
     )
 }
 
-/// The config is in order, and a plugin is not, or not with its table.
-fn refusal(path: &Path, refused: &StartError) -> String {
-    let chain = log::chain(refused);
-    format!("{chain}\n\n{}: the config cannot be used", path.display())
+/// The file is in order, and this machine does not have what it asks for.
+fn refusal(path: &Path, error: &StartError) -> String {
+    let chain = log::chain(error);
+    format!(
+        "error: {chain}\n\n{}: the config cannot be used",
+        path.display()
+    )
 }
 
 fn success(path: &Path, loaded: &Loaded, colour: bool) -> String {

@@ -7,25 +7,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeArray, DeInteger, DeTable, DeValue};
 
 use super::problem::{Problem, Problems};
+use super::secrets::{self, Secrets, is_secret};
+use super::sheet::Sheet;
 use super::substitute::{Source, Substitution};
 
-/// Fields whose value is a secret even when it is written in the file itself.
-pub(crate) const SECRET_FIELDS: [&str; 5] =
-    ["api_key", "key", "key_sha256", "tenant_secret", "token"];
+/// Shorter literals than this are words that messages use.
+const LEAST_LITERAL: usize = 8;
 
 /// A parsed config text.
 pub(crate) struct Document {
-    /// The file, as it was named.
-    pub(crate) path: PathBuf,
-    /// The text as excerpts show it: secrets that are written in it are masked.
-    pub(crate) shown: Arc<str>,
+    /// The text as excerpts show it.
+    sheet: Sheet,
     /// Its content, substituted.
     pub(crate) json: Value,
     /// Files that were read for substitutions, or could not be.
@@ -34,8 +32,8 @@ pub(crate) struct Document {
     pub(crate) substituted: BTreeSet<String>,
     /// Pointers of the values that could not be read; their JSON value means nothing.
     pub(crate) unreadable: BTreeSet<String>,
-    /// What substitutions gave, long enough to be recognised in a text.
-    values: Vec<String>,
+    /// Values that must not be shown, by their pointers.
+    values: Vec<(String, String)>,
     places: BTreeMap<String, Place>,
 }
 
@@ -58,21 +56,19 @@ impl Document {
     ) -> Result<(Self, Vec<Problem>), Problems> {
         let (table, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
-            let shown = mask_lines(text);
+            let sheet = Sheet::new(path, secrets::mask_unparsed(text));
             let problems = errors.iter().map(|error| {
                 let span = error.span().unwrap_or(0..0);
-                Problem::at(path, &shown, span, format!("not TOML: {}", error.message()))
+                sheet.problem(span, format!("not TOML: {}", error.message()))
             });
-            let problems = problems.collect();
-            return Err(Problems::new(shown.into(), problems));
+            return Err(Problems::new(problems.collect()));
         }
         let mut reader = Reader {
             text,
             source,
             faults: Vec::new(),
             document: Self {
-                path: path.to_owned(),
-                shown: "".into(),
+                sheet: Sheet::new(path, String::new()),
                 json: Value::Null,
                 files: Vec::new(),
                 substituted: BTreeSet::new(),
@@ -80,12 +76,15 @@ impl Document {
                 values: Vec::new(),
                 places: BTreeMap::new(),
             },
-            masked: Vec::new(),
+            secret: Vec::new(),
+            literals: Vec::new(),
         };
         reader.place("", None, 0..0);
         reader.document.json = reader.table("", table.get_ref());
         let mut document = reader.document;
-        document.shown = mask(text, &reader.masked).into();
+        reader.literals.sort_by_key(|range| range.start);
+        let shown = secrets::mask(text, reader.secret, &reader.literals);
+        document.sheet = Sheet::new(path, shown);
         let faults = reader.faults.into_iter();
         let problems = faults
             .map(|(pointer, span, message)| document.problem_at(&pointer, span, message))
@@ -117,13 +116,17 @@ impl Document {
             true => message.into(),
             false => format!("{field}: {}", message.into()),
         };
-        Problem::at(&self.path, &self.shown, span, message)
+        self.sheet.problem(span, message)
     }
 
-    /// Line and column of a field, from 1.
-    pub(crate) fn position(&self, pointer: &str) -> (usize, usize) {
-        let problem = self.problem(pointer, "");
-        (problem.line, problem.column)
+    /// The file, as it was named.
+    pub(crate) fn path(&self) -> &Path {
+        self.sheet.path()
+    }
+
+    /// The line of a field, from 1.
+    pub(crate) fn line(&self, pointer: &str) -> usize {
+        self.sheet.position(self.nearest(pointer).value.start).0
     }
 
     /// Whether the file has this field.
@@ -131,21 +134,14 @@ impl Document {
         self.places.contains_key(pointer)
     }
 
-    /// Pointers of all fields below one, and of itself.
-    pub(crate) fn below<'a>(&'a self, pointer: &'a str) -> impl Iterator<Item = &'a str> {
-        self.places
-            .range(pointer.to_owned()..)
-            .map(|(below, _)| below.as_str())
-            .take_while(move |below| below.starts_with(pointer))
-            .filter(move |below| {
-                let rest = below.strip_prefix(pointer).unwrap_or_default();
-                rest.is_empty() || rest.starts_with('/')
-            })
-    }
-
-    /// What must not be shown.
-    pub(crate) fn secret_values(&self) -> &[String] {
-        &self.values
+    /// What must not be shown of a field and all below it.
+    pub(crate) fn secrets(&self, pointer: &str) -> Secrets {
+        let is_within = |at: &str| {
+            let rest = at.strip_prefix(pointer);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let values = self.values.iter().filter(|(at, _)| is_within(at));
+        Secrets::new(values.map(|(_, value)| value.as_str()))
     }
 
     /// A pointer as users write fields: `pools[0].backends[1].url`.
@@ -208,7 +204,10 @@ struct Reader<'a> {
     document: Document,
     /// Pointer, place and words of what cannot be read.
     faults: Vec<(String, Range<usize>, String)>,
-    masked: Vec<Range<usize>>,
+    /// Values that are secret by their name.
+    secret: Vec<Range<usize>>,
+    /// Keys and strings.
+    literals: Vec<Range<usize>>,
 }
 
 impl Reader<'_> {
@@ -223,9 +222,9 @@ impl Reader<'_> {
         for (key, value) in table {
             let pointer = child(pointer, key.get_ref());
             self.place(&pointer, Some(key.span()), value.span());
-            let is_secret = SECRET_FIELDS.contains(&key.get_ref().as_ref());
-            if is_secret && let Some(text) = value.get_ref().as_str() {
-                self.mask_literal(text, value.span());
+            self.literals.push(key.span());
+            if is_secret(key.get_ref()) || pointer.contains("/match/header/") {
+                self.keep_secret(&pointer, value);
             }
             object.insert(key.get_ref().to_string(), self.value(&pointer, value));
         }
@@ -266,6 +265,7 @@ impl Reader<'_> {
     }
 
     fn string(&mut self, pointer: &str, text: &str, span: Range<usize>) -> Value {
+        self.literals.push(span.clone());
         let Some(substitution) = Substitution::of(text, self.source) else {
             return Value::String(text.to_owned());
         };
@@ -273,12 +273,9 @@ impl Reader<'_> {
         if !substitution.values.is_empty() {
             self.document.substituted.insert(pointer.to_owned());
         }
-        // A value of a byte or two protects nothing, and taking it out of texts would garble them.
-        let secrets = substitution
-            .values
-            .into_iter()
-            .filter(|value| value.len() > 2);
-        self.document.values.extend(secrets);
+        let values = substitution.values.into_iter();
+        let values = values.map(|value| (pointer.to_owned(), value));
+        self.document.values.extend(values);
         for (reference, message) in substitution.failures {
             let span = self.within(&span, &reference);
             self.fault(pointer, span, message);
@@ -300,10 +297,13 @@ impl Reader<'_> {
         }
     }
 
-    /// Masks a secret that is written in the file; one that refers to elsewhere may be shown.
-    fn mask_literal(&mut self, text: &str, span: Range<usize>) {
-        if !text.contains("${") {
-            self.masked.push(span);
+    /// Remembers a value that is secret by its name, of whatever type.
+    fn keep_secret(&mut self, pointer: &str, value: &Spanned<DeValue<'_>>) {
+        self.secret.push(value.span());
+        let literal = value.get_ref().as_str();
+        if let Some(text) = literal.filter(|text| text.len() >= LEAST_LITERAL) {
+            let kept = (pointer.to_owned(), text.to_owned());
+            self.document.values.push(kept);
         }
     }
 }
@@ -312,42 +312,4 @@ fn number(integer: &DeInteger<'_>) -> Option<Number> {
     i64::from_str_radix(integer.as_str(), integer.radix())
         .ok()
         .map(Number::from)
-}
-
-/// Replaces the characters of ranges by stars, byte for byte, so that other places stay true.
-fn mask(text: &str, ranges: &[Range<usize>]) -> String {
-    let is_masked = |at: usize| ranges.iter().any(|range| range.contains(&at));
-    let mut masked = String::with_capacity(text.len());
-    for (at, character) in text.char_indices() {
-        match is_masked(at) && !matches!(character, '\n' | '\r' | '"' | '\'') {
-            true => masked.extend(std::iter::repeat_n('*', character.len_utf8())),
-            false => masked.push(character),
-        }
-    }
-    masked
-}
-
-/// Masks what stands behind the name of a secret field, line by line: for a text whose structure is
-/// not known because it does not parse.
-fn mask_lines(text: &str) -> String {
-    let mut ranges = Vec::new();
-    let mut start = 0;
-    for line in text.split_inclusive('\n') {
-        for field in SECRET_FIELDS {
-            for (at, _) in line.match_indices(field) {
-                let (before, rest) = line.split_at(at);
-                let behind = rest.strip_prefix(field).unwrap_or_default().trim_start();
-                let is_whole = !before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
-                if let Some(value) = behind.strip_prefix('=')
-                    && is_whole
-                    && !rest.contains("${")
-                {
-                    let end = start + line.len();
-                    ranges.push(end - value.trim_start().len()..end);
-                }
-            }
-        }
-        start += line.len();
-    }
-    mask(text, &ranges)
 }

@@ -36,7 +36,7 @@ pub(crate) struct Loaded {
     pub(crate) redacted: Value,
     /// What is allowed and probably not meant, one line each.
     pub(crate) warnings: Vec<String>,
-    /// Finds the places of plugin settings.
+    /// Finds the places of what comes to light later.
     pub(crate) locator: Locator,
     /// The warnings with their places.
     warned: Problems,
@@ -116,18 +116,19 @@ pub(super) fn load_with(
         watched,
         redacted: redact::view(&file, &document),
         warnings: warned.list().iter().map(Problem::to_string).collect(),
-        locator: Locator::new(&document, &file.pipeline),
+        locator: Locator::new(document, &file.pipeline),
         warned,
         config: Arc::new(config),
     })
 }
 
-/// Takes substituted values out of all texts.
+/// Takes what is secret out of all texts.
 fn finish(document: &Document, mut problems: Vec<Problem>) -> Problems {
+    let secrets = document.secrets("");
     for problem in &mut problems {
-        problem.redact(document.secret_values());
+        problem.redact(&secrets);
     }
-    Problems::new(Arc::clone(&document.shown), problems)
+    Problems::new(problems)
 }
 
 fn read(path: &Path) -> Result<String, String> {

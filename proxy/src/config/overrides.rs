@@ -64,7 +64,7 @@ impl Overrides {
         };
         match reader.problems.is_empty() {
             true => Ok(overrides),
-            false => Err(Problems::new("".into(), reader.problems)),
+            false => Err(Problems::new(reader.problems)),
         }
     }
 }

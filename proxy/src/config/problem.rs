@@ -1,14 +1,19 @@
 //! What is wrong with a config, and where: collected, then shown all at once.
 //!
-//! A problem points into the text of the file by byte range. The text that excerpts are cut from
-//! has its secrets masked (see [`super::document`]), and messages never hold a substituted value.
+//! A problem carries the line of the file that it is about, with secrets masked, and its messages
+//! are redacted (see [`super::secrets`]).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+
+use super::secrets::Secrets;
+
+/// Nobody reads more at once, and the log would drown.
+const MOST_SHOWN: usize = 100;
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +30,14 @@ pub(crate) struct Problem {
     label: Option<String>,
     /// What to do, where it needs a sentence of its own.
     help: Option<String>,
-    span: Option<Range<usize>>,
+    pub(super) excerpt: Option<Excerpt>,
+}
+
+/// The line of a problem, and the bytes of it that the caret points at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Excerpt {
+    pub(super) line: String,
+    pub(super) span: Range<usize>,
 }
 
 impl Problem {
@@ -38,35 +50,13 @@ impl Problem {
             message: message.into(),
             label: None,
             help: None,
-            span: None,
-        }
-    }
-
-    /// A problem at a byte range of `text`. A range that is out of bounds or splits a character is
-    /// moved to the nearest one that does not; one over several lines ends with its first line.
-    pub(crate) fn at(
-        path: &Path,
-        text: &str,
-        span: Range<usize>,
-        message: impl Into<String>,
-    ) -> Self {
-        let start = text.floor_char_boundary(span.start);
-        let end = text.ceil_char_boundary(span.end).max(start);
-        let (before, rest) = text.split_at(start);
-        let first_line = rest.find(['\n', '\r']).map_or(text.len(), |at| start + at);
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let (lines, in_line) = before.split_at(line_start);
-        Self {
-            line: lines.matches('\n').count() + 1,
-            column: in_line.chars().count() + 1,
-            span: Some(start..end.min(first_line)),
-            ..Self::nowhere(path, message)
+            excerpt: None,
         }
     }
 
     /// Keeps line and column and shows no excerpt: for a problem of the file as a whole.
     pub(crate) fn without_excerpt(&mut self) {
-        self.span = None;
+        self.excerpt = None;
     }
 
     /// Sets what stands beside the caret.
@@ -81,20 +71,40 @@ impl Problem {
         self
     }
 
-    /// Takes the values out of every text of this problem.
-    pub(crate) fn redact(&mut self, values: &[String]) {
+    /// Takes secrets out of every text of this problem.
+    pub(crate) fn redact(&mut self, secrets: &Secrets) {
         let texts = [
             Some(&mut self.message),
             self.label.as_mut(),
             self.help.as_mut(),
         ];
         for text in texts.into_iter().flatten() {
-            for value in values {
-                if text.contains(value.as_str()) {
-                    *text = text.replace(value.as_str(), "[redacted]");
-                }
+            if let Cow::Owned(redacted) = secrets.redact(text) {
+                *text = redacted;
             }
         }
+    }
+
+    fn report(&self, level: &Level<'static>) -> Group<'_> {
+        let title = level.clone().primary_title(self.message.as_str());
+        let help = self.help.as_deref().map(|help| Level::HELP.message(help));
+        let Some(excerpt) = &self.excerpt else {
+            let mut origin = Origin::path(self.path.display().to_string());
+            if self.line > 0 {
+                origin = origin.line(self.line).char_column(self.column);
+            }
+            let label = self.label.as_deref();
+            let label = label.map(|label| Level::NOTE.message(label));
+            return title.element(origin).elements(label).elements(help);
+        };
+        let caret = AnnotationKind::Primary
+            .span(excerpt.span.clone())
+            .label(self.label.as_deref());
+        let snippet = Snippet::source(excerpt.line.as_str())
+            .line_start(self.line)
+            .path(self.path.display().to_string())
+            .annotation(caret);
+        title.element(snippet).elements(help)
     }
 }
 
@@ -109,6 +119,9 @@ impl fmt::Display for Problem {
         if let Some(label) = &self.label {
             write!(f, " ({label})")?;
         }
+        if let Some(help) = &self.help {
+            write!(f, "; {help}")?;
+        }
         Ok(())
     }
 }
@@ -116,22 +129,30 @@ impl fmt::Display for Problem {
 /// Everything that is wrong with a config; never empty when it is an error.
 #[derive(Clone)]
 pub(crate) struct Problems {
-    /// Excerpts are cut from it; secrets are masked.
-    source: Arc<str>,
+    /// The first ones.
     list: Vec<Problem>,
+    /// How many there are.
+    count: usize,
     files: Vec<PathBuf>,
 }
 
 impl Problems {
-    /// Problems of one text, in the order of their places, each once.
-    pub(crate) fn new(source: Arc<str>, mut list: Vec<Problem>) -> Self {
+    /// Problems in the order of their places, each once.
+    pub(crate) fn new(mut list: Vec<Problem>) -> Self {
         list.sort_by(|a, b| (a.line, a.column, &a.message).cmp(&(b.line, b.column, &b.message)));
         list.dedup();
+        let count = list.len();
+        list.truncate(MOST_SHOWN);
         Self {
-            source,
             list,
+            count,
             files: Vec::new(),
         }
+    }
+
+    /// One problem that has no place in a text.
+    pub(crate) fn nowhere(path: &Path, message: impl Into<String>) -> Self {
+        Self::new(vec![Problem::nowhere(path, message)])
     }
 
     /// Adds the files that the text refers to.
@@ -146,54 +167,35 @@ impl Problems {
         &self.files
     }
 
-    /// One problem that has no place in a text.
-    pub(crate) fn nowhere(path: &Path, message: impl Into<String>) -> Self {
-        Self::new("".into(), vec![Problem::nowhere(path, message)])
-    }
-
-    /// In the order of their places.
+    /// In the order of their places, the first hundred.
     pub(crate) fn list(&self) -> &[Problem] {
         &self.list
     }
 
+    /// How many there are, those that are not listed too.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
     /// All problems with file, line, column, excerpt and caret. With colours for a terminal.
-    pub(crate) fn render(&self, level: Severity, colour: bool) -> String {
+    pub(crate) fn render(&self, severity: Severity, colour: bool) -> String {
         let renderer = match colour {
             true => Renderer::styled(),
             false => Renderer::plain(),
         };
-        let reports: Vec<String> = self
-            .list
-            .iter()
-            .map(|problem| renderer.render(&self.report(problem, level)))
-            .collect();
-        reports.join("\n\n")
-    }
-
-    fn report<'a>(&'a self, problem: &'a Problem, level: Severity) -> Vec<Group<'a>> {
-        let level = match level {
+        let level = match severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let title = level.primary_title(problem.message.as_str());
-        let help = problem
-            .help
-            .as_deref()
-            .map(|help| Level::HELP.message(help));
-        let Some(span) = problem.span.clone() else {
-            let mut origin = Origin::path(problem.path.display().to_string());
-            if problem.line > 0 {
-                origin = origin.line(problem.line).char_column(problem.column);
-            }
-            return vec![title.element(origin).elements(help)];
-        };
-        let caret = AnnotationKind::Primary
-            .span(span)
-            .label(problem.label.as_deref());
-        let snippet = Snippet::source(&*self.source)
-            .path(problem.path.display().to_string())
-            .annotation(caret);
-        vec![title.element(snippet).elements(help)]
+        let mut reports: Vec<String> = self
+            .list
+            .iter()
+            .map(|problem| renderer.render(&[problem.report(&level)]))
+            .collect();
+        if self.count > self.list.len() {
+            reports.push(format!("and {} more", self.count - self.list.len()));
+        }
+        reports.join("\n\n")
     }
 }
 

@@ -2,14 +2,12 @@
 
 use serde_json::Value;
 
-use super::document::{Document, SECRET_FIELDS};
+use super::document::Document;
 use super::schema::File;
+use super::secrets::{self, REDACTED, Secrets};
 
-/// What stands in place of a value.
-const REDACTED: &str = "[redacted]";
-
-/// The completed file as JSON. Redacted are the fields that hold secrets by their name, the tables
-/// of plugins included, and everything in whose text a substitution stood.
+/// The completed file as JSON. Redacted is what [`secrets`] names, and everything in whose text a
+/// substitution stood.
 pub(crate) fn view(file: &File, document: &Document) -> Value {
     let mut view = serde_json::to_value(file).unwrap_or_default();
     for pointer in &document.substituted {
@@ -17,27 +15,30 @@ pub(crate) fn view(file: &File, document: &Document) -> Value {
             *value = Value::String(REDACTED.to_owned());
         }
     }
-    hide(&mut view, document.secret_values());
+    let routes = view.get_mut("routes").and_then(Value::as_array_mut);
+    for route in routes.into_iter().flatten() {
+        let headers = route.pointer_mut("/match/header");
+        for (_, value) in headers.and_then(Value::as_object_mut).into_iter().flatten() {
+            *value = Value::String(REDACTED.to_owned());
+        }
+    }
+    hide(&mut view, &document.secrets(""));
     view
 }
 
-/// Hides secret fields, and substituted values that became part of another one, as a host does of
-/// an address.
-fn hide(view: &mut Value, values: &[String]) {
+/// Hides secret fields, and values that became part of another one, as a host does of an address.
+fn hide(view: &mut Value, secrets: &Secrets) {
     match view {
         Value::String(text) => {
-            for value in values {
-                if text.contains(value.as_str()) {
-                    *text = text.replace(value.as_str(), REDACTED);
-                }
-            }
+            let redacted = secrets.redact(text).into_owned();
+            *text = secrets::without_userinfo(&redacted).into_owned();
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| hide(item, values)),
+        Value::Array(items) => items.iter_mut().for_each(|item| hide(item, secrets)),
         Value::Object(fields) => {
             for (name, field) in fields {
-                match field.is_string() && SECRET_FIELDS.contains(&name.as_str()) {
+                match !field.is_null() && secrets::is_secret(name) {
                     true => *field = Value::String(REDACTED.to_owned()),
-                    false => hide(field, values),
+                    false => hide(field, secrets),
                 }
             }
         }

@@ -2,8 +2,9 @@
 
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::path::Path;
 
+use super::load::Loaded;
+use super::locator::Locator;
 use super::problem::{Problem, Problems};
 use super::resolved::{Config, LogFormat, TlsFiles};
 
@@ -12,8 +13,10 @@ use super::resolved::{Config, LogFormat, TlsFiles};
 /// # Errors
 /// Every such difference, with both values. The rest of the new config is not used either: a
 /// reload is taken whole or not at all.
-pub(crate) fn check_reload(old: &Config, new: &Config) -> Result<(), Problems> {
+pub(crate) fn check_reload(old: &Config, loaded: &Loaded) -> Result<(), Problems> {
+    let new = loaded.config.as_ref();
     let mut fixed = Fixed {
+        locator: &loaded.locator,
         problems: Vec::new(),
     };
     let tls = |config: &Config| tls(config.server.tls.as_ref());
@@ -58,22 +61,22 @@ pub(crate) fn check_reload(old: &Config, new: &Config) -> Result<(), Problems> {
     );
     match fixed.problems.is_empty() {
         true => Ok(()),
-        false => Err(Problems::new("".into(), fixed.problems)),
+        false => Err(Problems::new(fixed.problems).with_files(loaded.watched.clone())),
     }
 }
 
-struct Fixed {
+struct Fixed<'l> {
+    locator: &'l Locator,
     problems: Vec<Problem>,
 }
 
-impl Fixed {
+impl Fixed<'_> {
     fn same<T: PartialEq + Display + ?Sized>(&mut self, field: &str, old: &T, new: &T) {
         if old != new {
-            let message = format!(
-                "{field}: cannot change while running, from {old} to {new}; restart to apply it"
-            );
-            self.problems
-                .push(Problem::nowhere(Path::new("reload"), message));
+            let pointer = format!("/{}", field.replace('.', "/"));
+            let message =
+                format!("cannot change while running, from {old} to {new}; restart to apply it");
+            self.problems.push(self.locator.problem(&pointer, message));
         }
     }
 }

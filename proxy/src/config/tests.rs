@@ -241,6 +241,7 @@ fn every_setting_of_a_slot_arrives() {
         source: Source::Builtin("keyword-classifier".to_owned()),
         sha256: Some(hash),
         config: json!({}),
+        secrets: Secrets::default(),
         on_failure: OnFailure::Deny,
         cpu_time: Duration::from_millis(7),
         memory_bytes: 1 << 20,
@@ -312,13 +313,24 @@ fn settings_of_plugins_are_located() {
     let start = text.find("[[pipeline").unwrap();
     let first = text.get(..start).unwrap().matches('\n').count() + 1;
     let locator = load_text(&text).unwrap().locator;
-    let at = |pointer: &str| locator.slot(&SlotName::new("words"), pointer).unwrap();
-    assert_eq!(at("/limit"), format!("sluicegate.toml:{}:9", first + 4));
-    assert_eq!(at("/list/1"), format!("sluicegate.toml:{}:3", first + 6));
-    assert_eq!(at("/list/1/deeper"), at("/list/1"));
-    assert_eq!(at("/missing"), format!("sluicegate.toml:{}:1", first + 3));
-    let implied = SlotName::new("topk-compressor");
-    assert_eq!(locator.slot(&implied, ""), None);
+    let at = |slot: &str, pointer: &str| {
+        let problem = locator.slot_problem(&SlotName::new(slot), pointer, "no");
+        problem.to_string()
+    };
+    let words = |place: &str, line: usize, column: usize| {
+        format!(
+            "sluicegate.toml:{}:{column}: pipeline.classify[0].{place}: no",
+            first + line
+        )
+    };
+    assert_eq!(at("words", "/config/limit"), words("config.limit", 4, 9));
+    assert_eq!(at("words", "/config/list/1"), words("config.list[1]", 6, 3));
+    assert_eq!(
+        at("words", "/config/list/1/x"),
+        words("config.list[1].x", 6, 3)
+    );
+    assert_eq!(at("words", "/config/gone"), words("config.gone", 3, 1));
+    assert_eq!(at("topk-compressor", ""), "sluicegate.toml: no");
 }
 
 #[test]
@@ -338,7 +350,7 @@ fn only_what_cannot_change_is_refused_on_reload() {
     let live = with(
         "[cache]\nttl = \"5s\"\n[[routes]]\npool = \"main\"\n[server]\ndrain_timeout = \"1s\"\n",
     );
-    check_reload(&old, &good(&live)).unwrap();
+    check_reload(&old, &load_text(&live).unwrap()).unwrap();
     let fixed = with(
         "[server]\nlisten = \"127.0.0.1:81\"\n[admin]\nenabled = false\n\
          [telemetry]\nlisten = \"127.0.0.1:82\"\nlog_format = \"json\"\nlog_level = \"warn\"\n\
@@ -346,7 +358,7 @@ fn only_what_cannot_change_is_refused_on_reload() {
          compile_cache_bytes = \"1MiB\"\n",
     );
     let old = with("[pipeline]\ncompile_cache = \"/b\"\n");
-    let problems = check_reload(&good(&old), &good(&fixed)).unwrap_err();
+    let problems = check_reload(&good(&old), &load_text(&fixed).unwrap()).unwrap_err();
     insta::assert_snapshot!(problems);
 }
 

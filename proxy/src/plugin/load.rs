@@ -64,7 +64,7 @@ impl Host {
                     .plugin_refused
                     .with_label_values(&[slot.name.as_str()])
                     .inc();
-                history.note(Some(&chain(error)));
+                history.note(Some(&slot.secrets.redact(&chain(error))));
             }
         }
         loaded

@@ -53,7 +53,9 @@ pub(crate) use call::{admit, classify, compress, decide};
 pub(crate) use error::{HostError, LoadError};
 pub(crate) use failure::Denied;
 pub(crate) use plugin::Plugin;
-pub(crate) use types::{AnswerFacts, Budget, Decision, Finish, Modality, Opinion, Scope, Summary};
+pub(crate) use types::{
+    AnswerFacts, Budget, ConfigIssue, Decision, Finish, Modality, Opinion, Scope, Summary,
+};
 #[cfg(test)]
 pub(crate) use types::{Attribute, Scored};
 pub(crate) use view::CallContext;

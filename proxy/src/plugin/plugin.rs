@@ -15,7 +15,7 @@ use super::pool::Pool;
 use super::rate::Rate;
 use super::types::PluginInfo;
 use super::view::ViewRules;
-use crate::config::{Slot, SlotKind, SlotName, Source};
+use crate::config::{Slot, SlotKind, SlotName};
 use crate::telemetry::Metrics;
 
 /// Failures of one slot that are logged in a second; all are counted.
@@ -223,7 +223,7 @@ impl Inner {
             name: self.info.name.clone(),
             version: self.info.version.clone(),
             description: self.info.description.clone(),
-            source: source(&self.slot.source),
+            source: self.slot.source.to_string(),
             sha256: super::hex(&self.sha256),
             generation: self.generation,
             loaded_at: unix_seconds(self.loaded_at),
@@ -269,13 +269,6 @@ pub(super) fn stage(kind: SlotKind) -> &'static str {
         SlotKind::Classify => "classify",
         SlotKind::Compress => "compress",
         SlotKind::CachePolicy => "cache-policy",
-    }
-}
-
-fn source(source: &Source) -> String {
-    match source {
-        Source::Builtin(name) => format!("builtin:{name}"),
-        Source::File(path) => path.display().to_string(),
     }
 }
 

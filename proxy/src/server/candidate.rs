@@ -4,7 +4,6 @@
 //! rest: its slot keeps the plugin that runs, as long as the slot's own config is what it was.
 //! Nothing here changes what runs; [`super::reload`] swaps.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +11,9 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use crate::cache::Memory;
-use crate::config::{self, Config, Loaded, Locator, Overrides, Problems, Slot, SlotName};
+use crate::config::{self, Config, Loaded, Locator, Overrides, Problem, Problems, Slot, SlotName};
 use crate::pipeline::Snapshot;
-use crate::plugin::{Host, LoadError, Plugin};
+use crate::plugin::{ConfigIssue, Host, LoadError, Plugin};
 use crate::telemetry::log;
 use crate::upstream::Registry;
 
@@ -24,17 +23,6 @@ const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the start waits for a component: there is nothing that could run without it.
 const START_PATIENCE: Duration = Duration::from_secs(600);
-
-/// Why a candidate did not become the running state.
-#[derive(Debug, Clone)]
-pub(crate) struct Refused {
-    /// Everything that is wrong, as `sluicegate check` prints it.
-    pub(crate) message: String,
-    /// The same, one text for each problem.
-    pub(crate) problems: Vec<String>,
-    /// Files whose change may mend it.
-    pub(super) files: Vec<PathBuf>,
-}
 
 /// Makes snapshots.
 pub(super) struct Builder {
@@ -49,33 +37,42 @@ pub(super) struct Builder {
 pub(super) struct Candidate {
     pub(super) snapshot: Snapshot,
     pub(super) loaded: Loaded,
-    /// Slots that keep their old plugin, and why.
-    pub(super) kept: BTreeMap<String, String>,
+    /// Slots that keep their old plugin.
+    pub(super) kept: Vec<Kept>,
     /// False when nothing differs from what runs.
     pub(super) changed: bool,
 }
 
+/// A slot that keeps its old plugin.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    pub(super) slot: SlotName,
+    /// Why the new one is refused.
+    pub(super) problems: Vec<Problem>,
+}
+
 impl Builder {
-    /// Loads the config alone.
+    /// Loads the config anew, and builds a candidate beside what runs.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
-    pub(super) fn load(&self) -> Result<Loaded, Problems> {
-        config::load(&self.path, &self.overrides)
+    /// Everything that is wrong; nothing has changed then.
+    pub(super) async fn rebuild(&self, running: &Snapshot) -> Result<Candidate, Problems> {
+        let loaded = config::load(&self.path, &self.overrides)?;
+        config::check_reload(&running.config, &loaded)?;
+        self.build(loaded, Some(running)).await
     }
 
     /// Builds a candidate beside `running`, which is none at the start.
     ///
     /// # Errors
-    /// [`Refused`]; nothing has changed then.
-    pub(super) async fn build(&self, running: Option<&Snapshot>) -> Result<Candidate, Refused> {
-        let loaded = self.load().map_err(|problems| refused_config(&problems))?;
+    /// Every plugin that is refused and has no running one to stand in for it.
+    pub(super) async fn build(
+        &self,
+        loaded: Loaded,
+        running: Option<&Snapshot>,
+    ) -> Result<Candidate, Problems> {
         let config = Arc::clone(&loaded.config);
-        if let Some(running) = running {
-            config::check_reload(&running.config, &config)
-                .map_err(|problems| refused_config(&problems))?;
-        }
-        let mut kept = BTreeMap::new();
+        let mut kept = Vec::new();
         let mut problems = Vec::new();
         let slots = all_slots(&config);
         let patience = if running.is_some() {
@@ -88,26 +85,26 @@ impl Builder {
             .map(|slot| self.host.load(Arc::clone(slot), patience));
         let mut plugins = Vec::with_capacity(slots.len());
         for (slot, outcome) in slots.iter().zip(join_all(loads).await) {
-            match outcome {
-                Ok(plugin) => plugins.push(plugin),
-                Err(error) => {
-                    let text = describe(&loaded.locator, &slot.name, &error);
-                    match running.and_then(|running| find(running, slot)) {
-                        Some(plugin) => {
-                            plugins.push(plugin);
-                            kept.insert(slot.name.to_string(), text);
-                        }
-                        None => problems.push(text),
-                    }
+            let refusal = match outcome {
+                Ok(plugin) => {
+                    plugins.push(plugin);
+                    continue;
                 }
+                Err(error) => refusal(&loaded.locator, slot, &error),
+            };
+            match running.and_then(|running| find(running, slot)) {
+                Some(plugin) => {
+                    plugins.push(plugin);
+                    kept.push(Kept {
+                        slot: slot.name.clone(),
+                        problems: refusal,
+                    });
+                }
+                None => problems.extend(refusal),
             }
         }
         if !problems.is_empty() {
-            return Err(Refused {
-                message: problems.join("\n"),
-                problems,
-                files: loaded.watched,
-            });
+            return Err(Problems::new(problems).with_files(loaded.watched));
         }
         let changed = running
             .is_none_or(|running| *running.config != *config || !same_plugins(running, &plugins));
@@ -188,28 +185,32 @@ fn same_limits(old: &config::Cache, new: &config::Cache) -> bool {
     (old.max_entries, old.max_bytes) == (new.max_entries, new.max_bytes)
 }
 
-/// A plugin's refusal, with the line of the operator's file where its own table is at fault.
-fn describe(locator: &Locator, slot: &SlotName, error: &LoadError) -> String {
-    let LoadError::Config { issues } = error else {
-        return format!("plugin slot `{slot}`: {}", log::chain(error));
-    };
-    let places: Vec<String> = issues
-        .iter()
-        .map(|issue| {
-            let place = locator.slot(slot, &issue.pointer).unwrap_or_default();
-            format!("  {place}: {}", issue.message)
-        })
-        .collect();
-    format!(
-        "plugin slot `{slot}`: its config is not valid\n{}",
-        places.join("\n")
-    )
-}
-
-fn refused_config(problems: &Problems) -> Refused {
-    Refused {
-        message: problems.to_string(),
-        problems: problems.list().iter().map(ToString::to_string).collect(),
-        files: problems.files().to_vec(),
+/// A plugin's refusal, at the field of the operator's file that leads to it.
+fn refusal(locator: &Locator, slot: &Slot, error: &LoadError) -> Vec<Problem> {
+    let plugin = slot.source.to_string();
+    if let LoadError::Config { issues } = error {
+        let problem = |issue: &ConfigIssue| {
+            // A pointer begins with a slash; a plugin may not know.
+            let slash = if matches!(issue.pointer.chars().next(), None | Some('/')) {
+                ""
+            } else {
+                "/"
+            };
+            let pointer = format!("/config{slash}{}", issue.pointer);
+            let mut problem = locator.slot_problem(&slot.name, &pointer, &issue.message);
+            problem.help(format!("plugin `{plugin}` of slot `{}` says so", slot.name));
+            problem
+        };
+        return issues.iter().map(problem).collect();
     }
+    let field = match error {
+        LoadError::Sha256 { .. } => "/sha256",
+        _ => "/source",
+    };
+    let why = log::chain(error);
+    let message = match why.contains(&plugin) {
+        true => format!("slot `{}`: {why}", slot.name),
+        false => format!("plugin `{plugin}` of slot `{}`: {why}", slot.name),
+    };
+    vec![locator.slot_problem(&slot.name, field, message)]
 }

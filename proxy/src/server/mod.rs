@@ -11,6 +11,7 @@ mod reload;
 mod views;
 mod workers;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use self::live::Live;
 use self::views::Process;
 use self::workers::Worker;
 use crate::admin::{self, Gate, Scope};
-use crate::config::{self, Config, Overrides, TlsFiles};
+use crate::config::{self, Config, Loaded, Overrides, Problems, TlsFiles};
 use crate::pipeline::Shared;
 use crate::plugin::Host;
 use crate::telemetry::{self, AccessLog, Metrics};
@@ -38,17 +39,12 @@ const LOG_FLUSH: Duration = Duration::from_secs(2);
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
-    #[error("{0}")]
-    Config(String),
-    #[error("cannot listen on {address}")]
-    Bind {
-        address: SocketAddr,
-        source: std::io::Error,
-    },
+    #[error("the config cannot be used\n\n{0}")]
+    Config(Problems),
     #[error("certificate `{}` cannot be used", path.display())]
     Tls { path: PathBuf },
     #[error("cannot start a worker")]
-    Worker { source: std::io::Error },
+    Worker { source: io::Error },
     #[error("the plugin host cannot start")]
     Plugins(#[source] crate::plugin::HostError),
     #[error(transparent)]
@@ -78,17 +74,14 @@ impl Server {
     ///
     /// # Errors
     /// [`StartError`] with everything that is wrong.
-    pub(crate) fn dry_run(path: &Path, overrides: Overrides) -> Result<(), StartError> {
+    pub(crate) fn dry_run(path: &Path, overrides: Overrides) -> Result<Loaded, StartError> {
         let control = control_runtime()?;
-        let config = config::load(path, &overrides)
-            .map_err(|problems| StartError::Config(problems.to_string()))?
-            .config;
+        let loaded = config::load(path, &overrides).map_err(StartError::Config)?;
+        let config = Arc::clone(&loaded.config);
         let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
         let builder = builder(path, overrides, &config, &metrics, &control)?;
-        let built = control.block_on(builder.build(None));
-        built
-            .map(|_| ())
-            .map_err(|refused| StartError::Config(refused.message))
+        let built = control.block_on(builder.build(loaded, None));
+        Ok(built.map_err(StartError::Config)?.loaded)
     }
 
     /// Starts from a config file and returns once every listener is bound.
@@ -98,8 +91,7 @@ impl Server {
     pub(crate) fn start(path: &Path, overrides: Overrides) -> Result<Self, StartError> {
         let begun = Instant::now();
         let control = control_runtime()?;
-        let loaded = config::load(path, &overrides)
-            .map_err(|problems| StartError::Config(problems.to_string()))?;
+        let loaded = config::load(path, &overrides).map_err(StartError::Config)?;
         let watch = reload::watch(&loaded);
         let config = Arc::clone(&loaded.config);
         telemetry::log::init(&config.telemetry)?;
@@ -108,8 +100,8 @@ impl Server {
         let builder = builder(path, overrides, &config, &metrics, &control)?;
         let registry = Arc::clone(&builder.registry);
         let first = control
-            .block_on(builder.build(None))
-            .map_err(|refused| StartError::Config(refused.message))?;
+            .block_on(builder.build(loaded, None))
+            .map_err(StartError::Config)?;
         for warning in &first.loaded.warnings {
             tracing::warn!("{warning}");
         }
@@ -143,16 +135,23 @@ impl Server {
             workers: Vec::new(),
             operators: Vec::new(),
         };
-        server.listen(&config, &registry)?;
+        server.listen(&first.loaded, &registry)?;
         server.announce_ready(begun, &registry, &pools);
         Ok(server)
     }
 
     /// Binds every listener, then starts the threads behind them.
-    fn listen(&mut self, config: &Config, registry: &Arc<Registry>) -> Result<(), StartError> {
-        let data = workers::bind(config.server.listen)?;
-        let admin = config.admin.listen.map(workers::bind).transpose()?;
-        let metrics = config.telemetry.listen.map(workers::bind).transpose()?;
+    fn listen(&mut self, loaded: &Loaded, registry: &Arc<Registry>) -> Result<(), StartError> {
+        let config = loaded.config.as_ref();
+        let bind = |field: &str, address| {
+            workers::bind(address).map_err(|error| not_bound(loaded, field, address, &error))
+        };
+        let optional = |field: &str, address: Option<SocketAddr>| {
+            address.map(|address| bind(field, address)).transpose()
+        };
+        let data = bind("/server/listen", config.server.listen)?;
+        let admin = optional("/admin/listen", config.admin.listen)?;
+        let metrics = optional("/telemetry/listen", config.telemetry.listen)?;
         self.data = local(&data)?;
         self.admin = admin.as_ref().map(local).transpose()?;
         for number in 0..config.server.workers {
@@ -315,6 +314,25 @@ async fn drain(metrics: &Metrics, limit: Duration) -> bool {
         tick.tick().await;
     }
     true
+}
+
+/// Why an address cannot be had, at the field that asks for it.
+fn not_bound(loaded: &Loaded, field: &str, address: SocketAddr, error: &io::Error) -> StartError {
+    let message = format!("cannot listen on {address}: {error}");
+    let mut problem = loaded.locator.problem(field, message);
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            problem.help("another process listens there: stop it, or take another port");
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            problem.help("no network interface of this machine has this address");
+        }
+        io::ErrorKind::PermissionDenied => {
+            problem.help("ports below 1024 need a privilege: take a higher one");
+        }
+        _ => {}
+    }
+    StartError::Config(Problems::new(vec![problem]))
 }
 
 fn local(listener: &std::net::TcpListener) -> Result<SocketAddr, StartError> {

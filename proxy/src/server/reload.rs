@@ -2,16 +2,16 @@
 //!
 //! One task does it, one candidate at a time: changes that come meanwhile are met by the next round.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::candidate::{Builder, Candidate, Refused};
+use super::candidate::{Builder, Candidate, Kept};
 use super::live::Live;
-use crate::config::Loaded;
 use crate::config::watch::Watcher;
+use crate::config::{Loaded, Problems};
 use crate::pipeline::Snapshot;
 
 /// Reloads that may wait; more of them would find the same files.
@@ -27,6 +27,17 @@ pub(super) struct Status {
     pub(super) config: serde_json::Value,
     /// Why the newest candidate was refused.
     pub(super) refused: Option<String>,
+    /// Slots that keep an older plugin than their file holds.
+    pub(super) kept: Vec<Kept>,
+}
+
+/// What a reload came to.
+#[derive(Debug)]
+pub(crate) struct Reloaded {
+    /// The number of the running snapshot.
+    pub(super) generation: u64,
+    /// Slots that keep their old plugin.
+    pub(super) kept: Vec<Kept>,
 }
 
 /// Asks for a reload.
@@ -38,33 +49,23 @@ pub(crate) struct Handle {
 
 struct Order {
     cause: &'static str,
-    done: Option<oneshot::Sender<Result<u64, Refused>>>,
+    done: Option<oneshot::Sender<Result<Reloaded, Problems>>>,
 }
 
 impl Handle {
     /// Reloads and says what came of it. The round goes on when the future is dropped.
     ///
     /// # Errors
-    /// [`Refused`] when the candidate is bad, or the server stops.
-    pub(crate) async fn reload(&self, cause: &'static str) -> Result<u64, Refused> {
+    /// Everything that is wrong with the candidate, or that the server stops.
+    pub(crate) async fn reload(&self, cause: &'static str) -> Result<Reloaded, Problems> {
         let (done, outcome) = oneshot::channel();
         let order = Order {
             cause,
             done: Some(done),
         };
-        let stopping = |_| Refused {
-            message: "the server is stopping".to_owned(),
-            problems: Vec::new(),
-            files: Vec::new(),
-        };
-        self.orders
-            .send(order)
-            .await
-            .map_err(|error| stopping(error.to_string()))?;
-        match outcome.await {
-            Ok(outcome) => outcome,
-            Err(error) => Err(stopping(error.to_string())),
-        }
+        let stopping = || Problems::nowhere(Path::new("reload"), "the server is stopping");
+        self.orders.send(order).await.map_err(|_| stopping())?;
+        outcome.await.unwrap_or_else(|_| Err(stopping()))
     }
 
     /// Reads the status.
@@ -131,9 +132,9 @@ impl Reloader {
     }
 
     /// One candidate: swapped in, or refused with everything that is wrong.
-    async fn round(&mut self, cause: &'static str) -> Result<u64, Refused> {
+    async fn round(&mut self, cause: &'static str) -> Result<Reloaded, Problems> {
         let running = self.live.snapshot();
-        let outcome = self.builder.build(Some(&running)).await;
+        let outcome = self.builder.rebuild(&running).await;
         let reloads = &self.live.shared().metrics.reloads;
         match outcome {
             Ok(candidate) => {
@@ -144,33 +145,37 @@ impl Reloader {
             }
             Err(refused) => {
                 reloads.with_label_values(&["refused"]).inc();
-                tracing::error!(
-                    cause,
-                    "reload refused, nothing changed:\n{}",
-                    refused.message
-                );
+                let message = refused.to_string();
+                tracing::error!(cause, "reload refused, nothing changed:\n{message}");
                 // The candidate's files as well as the running ones may bring the next good state.
-                let files = self.watched.iter().chain(&refused.files).cloned().collect();
-                self.watcher.set_paths(files);
-                self.note(|status| status.refused = Some(refused.message.clone()));
+                let files = self.watched.iter().chain(refused.files());
+                self.watcher.set_paths(files.cloned().collect());
+                self.note(|status| status.refused = Some(message));
                 Err(refused)
             }
         }
     }
 
-    fn accept(&mut self, cause: &'static str, candidate: Candidate, running: &Snapshot) -> u64 {
+    fn accept(
+        &mut self,
+        cause: &'static str,
+        candidate: Candidate,
+        running: &Snapshot,
+    ) -> Reloaded {
         let Candidate {
             snapshot,
             loaded,
             kept,
             changed,
         } = candidate;
-        for (slot, problem) in &kept {
-            tracing::error!(
-                slot,
-                cause,
-                "plugin candidate refused, the old one goes on: {problem}"
-            );
+        for Kept { slot, problems } in &kept {
+            for problem in problems {
+                tracing::error!(
+                    %slot,
+                    cause,
+                    "plugin candidate refused, the old one goes on: {problem}"
+                );
+            }
         }
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
@@ -180,10 +185,16 @@ impl Reloader {
         self.note(|status| {
             status.refused = None;
             status.config = loaded.redacted.clone();
+            status.kept.clone_from(&kept);
         });
-        if !changed {
-            return running.generation;
-        }
+        let generation = match changed {
+            true => self.swap(cause, snapshot),
+            false => running.generation,
+        };
+        Reloaded { generation, kept }
+    }
+
+    fn swap(&self, cause: &'static str, snapshot: Snapshot) -> u64 {
         let generation = snapshot.generation;
         self.builder
             .registry

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
+use super::candidate::Kept;
 use super::live::Live;
 use super::reload::Handle;
-use crate::admin::{ConfigView, Readiness, ReloadRefused, Views};
+use crate::admin::{self, ConfigView, KeptPlugin, Readiness, ReloadRefused, Views};
 use crate::upstream::Registry;
 
 /// The admin API's view of the process.
@@ -40,15 +41,26 @@ impl Views for Process {
             generation,
             config: status.config.clone(),
             last_reload_error: status.refused.clone(),
+            kept: kept(&status.kept),
         })
     }
 
-    async fn reload(&self) -> Result<u64, ReloadRefused> {
+    async fn reload(&self) -> Result<admin::Reloaded, ReloadRefused> {
         let outcome = self.reload.reload("admin API").await;
-        outcome.map_err(|refused| ReloadRefused {
-            message: refused.message,
-            problems: refused.problems.into_iter().map(Value::String).collect(),
-        })
+        match outcome {
+            Ok(reloaded) => Ok(admin::Reloaded {
+                generation: reloaded.generation,
+                kept: kept(&reloaded.kept),
+            }),
+            Err(problems) => Err(ReloadRefused {
+                message: problems.to_string(),
+                problems: problems
+                    .list()
+                    .iter()
+                    .map(|one| json!(one.to_string()))
+                    .collect(),
+            }),
+        }
     }
 
     fn clear_cache(&self) -> u64 {
@@ -70,4 +82,13 @@ impl Views for Process {
             String::new()
         })
     }
+}
+
+/// Slots that keep their old plugin, with each reason in one line.
+fn kept(kept: &[Kept]) -> Vec<KeptPlugin> {
+    let plugin = |kept: &Kept| KeptPlugin {
+        slot: kept.slot.to_string(),
+        problems: kept.problems.iter().map(ToString::to_string).collect(),
+    };
+    kept.iter().map(plugin).collect()
 }

@@ -1,6 +1,7 @@
 //! The worker threads: each has a runtime of its own, accepts on the shared sockets, and keeps the
 //! connections that it accepted. Nothing moves between them.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
@@ -45,13 +46,11 @@ impl Worker {
 /// Binds a socket that workers share.
 ///
 /// # Errors
-/// [`StartError::Bind`].
-pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let bound = TcpListener::bind(address).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
-    bound.map_err(|source| StartError::Bind { address, source })
+/// What the system says.
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Starts a worker that accepts on `listener` until `shutdown`, and then for as long as `linger`

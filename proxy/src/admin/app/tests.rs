@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::watch;
 
 use super::*;
-use crate::admin::{ConfigView, ReloadRefused};
+use crate::admin::{ConfigView, KeptPlugin, ReloadRefused, Reloaded};
 use crate::config::Secret;
 
 #[derive(Default)]
@@ -31,13 +31,20 @@ impl Views for Fake {
             generation: 3,
             config: json!({}),
             last_reload_error: Some("line 1".into()),
+            kept: Vec::new(),
         }
     }
 
     /// The first reload succeeds, further ones are refused.
-    async fn reload(&self) -> Result<u64, ReloadRefused> {
+    async fn reload(&self) -> Result<Reloaded, ReloadRefused> {
         match self.reloads.fetch_add(1, Ordering::Relaxed) {
-            0 => Ok(4),
+            0 => Ok(Reloaded {
+                generation: 4,
+                kept: vec![KeptPlugin {
+                    slot: "words".into(),
+                    problems: vec!["not wasm".into()],
+                }],
+            }),
             _ => Err(ReloadRefused {
                 message: "bad".into(),
                 problems: vec![json!("x")],
@@ -139,7 +146,9 @@ async fn one_connection_serves_every_path() {
     let (status, _, reloaded) = ask
         .ask("POST /admin/reload HTTP/1.1\ncontent-length: 0")
         .await;
-    assert_eq!((status, parsed(&reloaded)), (200, json!({"generation": 4})));
+    let kept = json!([{"slot": "words", "problems": ["not wasm"]}]);
+    let expected = json!({"generation": 4, "kept": kept});
+    assert_eq!((status, parsed(&reloaded)), (200, expected));
     let (status, _, refused) = ask
         .ask("POST /admin/reload HTTP/1.1\ncontent-length: 0")
         .await;

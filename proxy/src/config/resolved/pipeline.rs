@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::SlotName;
+use crate::config::Secrets;
 
 /// `[pipeline]`: the plugin slots.
 #[derive(Debug, PartialEq)]
@@ -66,6 +67,8 @@ pub(crate) struct Slot {
     pub(crate) sha256: Option<[u8; 32]>,
     /// The slot's `config` table as JSON: `{}` when there is none.
     pub(crate) config: serde_json::Value,
+    /// What of this table is secret: it is taken out of what the plugin says of it.
+    pub(crate) secrets: Secrets,
     pub(crate) on_failure: OnFailure,
     /// CPU time of one call; defaults: classify and cache policy 5 ms, compress 20 ms, each plus
     /// 20 µs per KiB handed over (added by the host).
@@ -126,6 +129,15 @@ pub(crate) enum Source {
     Builtin(String),
     /// A file, relative paths resolved against the config file's folder.
     File(PathBuf),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Builtin(name) => write!(f, "builtin:{name}"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// What a stage does when a plugin gives no result.

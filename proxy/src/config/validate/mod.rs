@@ -108,7 +108,7 @@ impl<'a> Checker<'a> {
 
     /// Where a field stands, for a message about another field: `line 12`.
     fn line_of(&self, pointer: &str) -> String {
-        format!("line {}", self.document.position(pointer).0)
+        format!("line {}", self.document.line(pointer))
     }
 
     /// Resolves a path against the config file's folder.

@@ -162,6 +162,7 @@ impl Slots<'_, '_> {
             source,
             sha256,
             config: Value::Object(typed.config.clone()),
+            secrets: self.checker.document.secrets(&place("config")),
             on_failure: match typed.on_failure {
                 schema::OnFailure::Skip => OnFailure::Skip,
                 schema::OnFailure::Deny => OnFailure::Deny,

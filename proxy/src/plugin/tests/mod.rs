@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use super::plugin::PluginStatus;
 use super::{CallContext, Host, Plugin};
 use crate::api::prompt::{Endpoint, Message, Origin, Parameters, Part, Prompt, Role, Text};
-use crate::config::{OnFailure, Pipeline, Slot, SlotKind, SlotName, Source};
+use crate::config::{OnFailure, Pipeline, Secrets, Slot, SlotKind, SlotName, Source};
 use crate::telemetry::Metrics;
 use guest::Guest;
 
@@ -138,6 +138,7 @@ pub(super) fn slot(path: &Path) -> Slot {
         edit_tool_results: false,
         may_ignore: Vec::new(),
         answer_bytes: 0,
+        secrets: Secrets::default(),
     }
 }
 
