@@ -13,6 +13,8 @@
 mod check;
 pub mod edit;
 pub mod plan;
+#[doc(hidden)]
+pub mod reference;
 pub mod shape;
 
 pub use check::{Fault, Refusal, Rules, check};

@@ -56,7 +56,8 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// Members sorted by key, of duplicates the last one.
+    /// Members sorted by key. Duplicates all stay, in their order: an upstream gets them as they
+    /// came, and which of them it takes is its own affair.
     fn object(&mut self, out: &mut Vec<u8>, depth: usize) {
         let start = out.len();
         out.push(b'{');
@@ -82,13 +83,11 @@ impl<'a> Encoder<'a> {
                 }
             }
         }
-        if !members.is_sorted_by(|(one, _), (next, _)| one < next) {
+        if !members.is_sorted_by_key(|(key, _)| key) {
             members.sort_by(|(one, _), (next, _)| one.cmp(next));
             let mut sorted = Vec::with_capacity(out.len() - start);
-            for (at, (key, range)) in members.iter().enumerate() {
-                if members.get(at + 1).is_none_or(|(next, _)| next != key) {
-                    sorted.extend_from_slice(&out[range.clone()]);
-                }
+            for (_, range) in &members {
+                sorted.extend_from_slice(&out[range.clone()]);
             }
             out.truncate(start + 1);
             out.extend_from_slice(&sorted);

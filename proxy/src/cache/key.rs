@@ -11,7 +11,7 @@ use crate::api::json;
 use crate::api::{Endpoint, Request};
 
 /// Changes with the form of the key, so that entries of an older form are never found.
-const FORM: &[u8] = b"sluicegate-key-1";
+const FORM: &[u8] = b"sluicegate-key-2";
 
 /// A request's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,13 +88,10 @@ pub(crate) fn key(request: &Request, parts: &KeyParts<'_>) -> Key {
             (name, value)
         })
         .collect();
-    // Stable: of duplicates the last one stays the last one, and holds.
+    // Stable, and all of them: duplicates go upstream as they came, in their order.
     members.sort_by(|(one, _), (next, _)| one.cmp(next));
     let mut form = Vec::new();
-    for (at, (name, value)) in members.iter().enumerate() {
-        if members.get(at + 1).is_some_and(|(next, _)| next == name) {
-            continue;
-        }
+    for (name, value) in &members {
         piece(name);
         form.clear();
         canonical::encode(&mut form, value);

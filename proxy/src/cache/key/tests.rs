@@ -43,8 +43,11 @@ fn spelling_is_no_difference() {
             r#""a":{"x":[1,{"p":1,"q":2}],"y":2}"#,
             r#""a":{"y":2,"x":[1, {"q":2,"p":1}]}"#,
         ),
-        (r#""a":1"#, r#""a":2,"a":1"#),
-        (r#""a":{"b":1}"#, r#""a":{"b":[3],"b":1}"#),
+        (r#""a":1,"b":3,"a":2"#, r#""b":3,"a":1,"\u0061":2"#),
+        (
+            r#""x":{"a":1,"b":3,"a":2}"#,
+            r#""x":{"a":1.0,"a":2,"b":3}"#,
+        ),
         (
             r#""a":1,"stream":true"#,
             r#""a":1,"stream_options":{"include_usage":true}"#,
@@ -97,6 +100,17 @@ fn every_difference_of_value_is_a_difference() {
         r#""max_completion_tokens":1"#,
         r#""sluicegate":{"terms":["x"]}"#,
         r#""sluicegate":{"context":["x"]}"#,
+        // Of a key that stands twice, upstreams take the one or the other.
+        r#""a":1,"a":1"#,
+        r#""a":2,"a":1"#,
+        r#""a":1,"a":2"#,
+        r#""a":{"b":1}"#,
+        r#""a":{"b":[3],"b":1}"#,
+        r#""a":{"b":1,"b":[3]}"#,
+        r#""a":[{"b":{"c":1,"c":2}}]"#,
+        r#""a":[{"b":{"c":2,"c":2}}]"#,
+        r#""model":"m""#,
+        r#""messages":[{"role":"user","content":"x","content":"y"}],"messages":[]"#,
     ];
     let mut seen = std::collections::HashMap::new();
     for member in different {
