@@ -23,6 +23,7 @@ mod structure;
 mod substitute;
 mod validate;
 pub(crate) mod watch;
+pub(crate) mod wording;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use http::HeaderName;
 
 use super::error::LoadError;
 use super::types::{ConfigIssue, MetricDeclaration, MetricKind, PluginInfo};
-use crate::config::{Slot, TextWindow};
+use crate::config::{Slot, TextWindow, wording};
 
 const NAME_BYTES: usize = 64;
 const VERSION_BYTES: usize = 64;
@@ -126,12 +126,13 @@ pub(super) fn check_config(info: &PluginInfo, slot: &Slot) -> Result<(), LoadErr
         .map_err(|error| LoadError::ConfigSchema(format!("not JSON: {error}")))?;
     let validator = jsonschema::draft202012::new(&schema)
         .map_err(|error| LoadError::ConfigSchema(error.to_string()))?;
-    let issues: Vec<ConfigIssue> = validator
+    let faults = validator
         .iter_errors(&slot.config)
-        .map(|error| ConfigIssue {
-            pointer: error.instance_path().to_string(),
-            // Without the value itself: it may have come from a secret.
-            message: error.masked().to_string(),
+        .flat_map(|error| wording::faults(&error, &schema));
+    let issues: Vec<ConfigIssue> = faults
+        .map(|fault| ConfigIssue {
+            message: fault.in_one_line(),
+            pointer: fault.pointer,
         })
         .collect();
     if issues.is_empty() {

@@ -12,7 +12,7 @@ use super::Checker;
 use super::names::Alphabet;
 use crate::config::resolved::{OnFailure, Pipeline, Slot, SlotKind, SlotName, Source, TextWindow};
 use crate::config::schema::{self, Capability, Size};
-use crate::config::structure::nearest;
+use crate::config::wording::nearest;
 
 /// The bundled plugins, each with the stage whose default it is.
 const BUILTINS: [(&str, SlotKind); 3] = [

@@ -9,7 +9,7 @@ use crate::config::resolved::{
     Auth, AuthMode, Commit, Defaults, Label, Pool, PoolName, Route, RouteMatch, Tenant, Timeouts,
 };
 use crate::config::schema::{self, Modality, OneOrMany};
-use crate::config::structure::nearest;
+use crate::config::wording::nearest;
 
 pub(super) fn resolve(
     typed: &mut Vec<schema::Route>,
