@@ -314,15 +314,24 @@ fn number(integer: &DeInteger<'_>) -> Option<Number> {
         .map(Number::from)
 }
 
-/// Replaces the characters of ranges by stars, byte for byte, so that other places stay true.
+/// Replaces the characters of ranges by marks of the same lengths, so that places behind them stay
+/// true, in bytes and in characters.
 fn mask(text: &str, ranges: &[Range<usize>]) -> String {
-    let is_masked = |at: usize| ranges.iter().any(|range| range.contains(&at));
+    const MARKS: [char; 5] = ['*', '*', '·', '•', '🞶'];
+    let mut ranges = ranges.to_vec();
+    ranges.sort_by_key(|range| range.start);
+    let mut coming = ranges.into_iter().peekable();
+    let mut masked_to = 0;
     let mut masked = String::with_capacity(text.len());
     for (at, character) in text.char_indices() {
-        match is_masked(at) && !matches!(character, '\n' | '\r' | '"' | '\'') {
-            true => masked.extend(std::iter::repeat_n('*', character.len_utf8())),
-            false => masked.push(character),
+        while let Some(range) = coming.next_if(|range| range.start <= at) {
+            masked_to = masked_to.max(range.end);
         }
+        let is_shown = at >= masked_to || matches!(character, '\n' | '\r' | '"' | '\'');
+        masked.push(match is_shown {
+            true => character,
+            false => MARKS.get(character.len_utf8()).copied().unwrap_or('*'),
+        });
     }
     masked
 }
