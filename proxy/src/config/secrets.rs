@@ -241,15 +241,27 @@ fn cover(text: &str, secret: &[Range<usize>], blank: &[Range<usize>]) -> String 
             '\n' | '\r' => None,
             _ if blank.hold(at) => Some(' '),
             '"' | '\'' => None,
-            _ if is_secret && at >= reference_ends => Some('*'),
+            _ if is_secret && at >= reference_ends => Some(mark(character.len_utf8())),
             _ => None,
         };
         match cover {
-            Some(cover) => shown.extend(std::iter::repeat_n(cover, character.len_utf8())),
+            // At the end of its line, where no column counts.
+            Some(' ') => shown.extend(std::iter::repeat_n(' ', character.len_utf8())),
+            Some(mark) => shown.push(mark),
             None => shown.push(character),
         }
     }
     shown
+}
+
+/// A mark of so many bytes, so that places behind it stay true in bytes and in characters.
+fn mark(bytes: usize) -> char {
+    match bytes {
+        2 => '·',
+        3 => '•',
+        4 => '🞶',
+        _ => '*',
+    }
 }
 
 /// Ranges in the order of their starts, asked for places that only grow.

@@ -172,6 +172,20 @@ fn substituted_values_are_used_and_never_shown() {
 }
 
 #[test]
+fn columns_behind_a_masked_secret_are_counted_in_characters() {
+    let line = "keys = [{ tenant = \"a\", key = \"clé-😀-漢字-0123456789\", bogus = 1 }]";
+    let problems = load_text(&with(line)).unwrap_err();
+    let problem = problems
+        .list()
+        .iter()
+        .find(|it| it.message.contains("bogus"))
+        .unwrap();
+    let before = line.split_once("bogus").unwrap().0;
+    assert_eq!(problem.column, before.chars().count() + 1, "{problems}");
+    assert!(!problems.to_string().contains('漢'), "{problems}");
+}
+
+#[test]
 fn secrets_that_are_written_in_the_file_are_shown_nowhere() {
     let text =
         with("[admin]\ntoken = \"writ-ten\" \n[[auth.keys]]\nname = \"a\"\nkey = \"writ-ten\"\n");

@@ -3,6 +3,7 @@
 //! Invariant, relied on by edits: of a content that is a list, element `n` is part `n`; a content
 //! that is a string is part 0; tool calls follow.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -34,8 +35,15 @@ impl Cursor<'_> {
     }
 }
 
+/// A message on its own, before it is known what it belongs to.
+pub(super) struct Read {
+    pub(super) message: Message,
+    /// Of a tool's message: the id of the call that it answers, empty without one.
+    answers: String,
+}
+
 /// Reads message `index`.
-pub(super) fn read(cursor: Cursor<'_>, index: usize, value: &str) -> Result<Message, RequestError> {
+pub(super) fn read(cursor: Cursor<'_>, index: usize, value: &str) -> Result<Read, RequestError> {
     let members = json::members(value)
         .map_err(|_| RequestError::wrong_type(format!("messages[{index}]"), "an object", value))?;
     let role = match json::last(&members, "role") {
@@ -45,12 +53,14 @@ pub(super) fn read(cursor: Cursor<'_>, index: usize, value: &str) -> Result<Mess
         })?),
     };
     let mut parts = content(cursor, index, &members)?;
+    let mut answers = String::new();
     if role == Role::Tool {
-        as_results(&mut parts, &members);
+        answers = field(&members, "tool_call_id").into_owned();
+        as_results(&mut parts, &answers, &field(&members, "name"));
     } else {
         parts.extend(calls(&members));
     }
-    Ok(Message {
+    let message = Message {
         role,
         tokens: parts
             .iter()
@@ -59,7 +69,15 @@ pub(super) fn read(cursor: Cursor<'_>, index: usize, value: &str) -> Result<Mess
         parts: parts.into_iter().map(|(part, _)| part).collect(),
         group: None,
         source: Some(cursor.place(value)),
-    })
+    };
+    Ok(Read { message, answers })
+}
+
+/// A member's text; empty when it has none.
+fn field<'a>(members: &[Member<'a>], name: &str) -> Cow<'a, str> {
+    json::last(members, name)
+        .and_then(json::text)
+        .unwrap_or_default()
 }
 
 fn role(name: &str) -> Role {
@@ -159,16 +177,11 @@ pub(super) fn unknown(element: &str) -> (Part, u32) {
 }
 
 /// Turns the texts of a tool's message into results. One without content is an empty result.
-fn as_results(parts: &mut Vec<(Part, u32)>, members: &[Member<'_>]) {
-    let field = |name: &str| {
-        json::last(members, name)
-            .and_then(json::text)
-            .unwrap_or_default()
-    };
+fn as_results(parts: &mut Vec<(Part, u32)>, id: &str, name: &str) {
     let result = |content| {
         Part::ToolResult(ToolResult {
-            id: field("tool_call_id").into_owned(),
-            name: field("name").into_owned(),
+            id: id.to_owned(),
+            name: name.to_owned(),
             content,
         })
     };
@@ -228,43 +241,51 @@ fn calls(members: &[Member<'_>]) -> Vec<(Part, u32)> {
     parts
 }
 
-/// Gives tool calls and their results a common number, and results the names of their tools.
+/// Gives tool calls and the messages that answer them a common number, and results the names of
+/// their tools.
 ///
-/// A result belongs to the latest call with its id; one without an id to the assistant's message
-/// that it follows.
-pub(super) fn group(messages: &mut [Message]) {
+/// An answer belongs to the latest call with its id, also when it is a picture and no text; one
+/// without an id to the assistant's message that it follows.
+pub(super) fn group(read: Vec<Read>) -> Vec<Message> {
     let mut calls: HashMap<String, (u32, String)> = HashMap::new();
     let mut groups = 0;
     let mut latest = None;
-    for message in messages {
-        if message.role != Role::Tool {
-            latest = None;
-            let mut calling = false;
-            for part in &message.parts {
-                if let Part::ToolCall(call) = part {
-                    calls.insert(call.id.clone(), (groups, call.name.clone()));
-                    calling = true;
-                }
-            }
-            if calling {
-                message.group = Some(groups);
-                latest = Some(groups);
-                groups += 1;
-            }
-            continue;
-        }
-        for part in &mut message.parts {
-            let Part::ToolResult(result) = part else {
-                continue;
+    let group = |Read {
+                     mut message,
+                     answers,
+                 }: Read| {
+        if message.role == Role::Tool {
+            let call = calls.get(&answers).filter(|_| !answers.is_empty());
+            message.group = match answers.is_empty() {
+                true => latest,
+                false => call.map(|(group, _)| *group),
             };
-            if result.id.is_empty() {
-                message.group = latest;
-            } else if let Some((group, name)) = calls.get(&result.id) {
-                message.group = Some(*group);
-                if result.name.is_empty() {
-                    result.name.clone_from(name);
-                }
+            if let Some((_, name)) = call {
+                name_results(&mut message, name);
             }
+            return message;
+        }
+        latest = None;
+        for part in &message.parts {
+            if let Part::ToolCall(call) = part {
+                calls.insert(call.id.clone(), (groups, call.name.clone()));
+                latest = Some(groups);
+            }
+        }
+        groups += u32::from(latest.is_some());
+        message.group = latest;
+        message
+    };
+    read.into_iter().map(group).collect()
+}
+
+/// Gives results without a name that of their tool.
+fn name_results(message: &mut Message, name: &str) {
+    for part in &mut message.parts {
+        if let Part::ToolResult(result) = part
+            && result.name.is_empty()
+        {
+            result.name = name.to_owned();
         }
     }
 }

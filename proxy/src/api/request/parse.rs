@@ -58,7 +58,6 @@ pub(crate) fn parse(endpoint: Endpoint, body: Bytes) -> Result<Request, RequestE
         last_user = last_user.map(|user| user + 1);
         at
     });
-    message::group(&mut messages);
 
     let tools = fields.tools();
     let tool_tokens = fields
@@ -137,12 +136,13 @@ fn model(value: Option<&str>) -> Result<String, RequestError> {
 /// The messages of a conversation.
 fn chat(cursor: Cursor<'_>, value: Option<&str>) -> Result<Vec<Message>, RequestError> {
     let value = value.ok_or_else(|| RequestError::missing("messages"))?;
-    json::elements(value)
+    let read: Result<Vec<_>, _> = json::elements(value)
         .map_err(|_| RequestError::wrong_type("messages".to_owned(), "an array", value))?
         .into_iter()
         .enumerate()
         .map(|(index, element)| message::read(cursor, index, element))
-        .collect()
+        .collect();
+    read.map(message::group)
 }
 
 /// The one message that stands for a `prompt` or `input`, and how many of them there are.

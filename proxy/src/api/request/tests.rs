@@ -320,6 +320,22 @@ fn tool_calls_and_their_results_are_a_group() {
 }
 
 #[test]
+fn an_answer_without_a_text_is_of_the_group_too() {
+    let picture = r#"{"type":"image_url","image_url":{"url":"https://x/y"}}"#;
+    for content in [format!("[{picture}]"), "[{\"type\":\"odd\"}]".to_owned()] {
+        let request = messages(&format!(
+            r#"[{{"role":"assistant","tool_calls":[{{"id":"a","function":{{"name":"f"}}}}]}},
+                {{"role":"tool","tool_call_id":"a","content":{content}}},
+                {{"role":"tool","content":{content}}},
+                {{"role":"tool","tool_call_id":"b","content":{content}}}]"#
+        ));
+        let groups = request.prompt.messages.iter().map(|message| message.group);
+        let groups: Vec<_> = groups.collect();
+        assert_eq!(groups, [Some(0), Some(0), Some(0), None], "{content}");
+    }
+}
+
+#[test]
 fn parameters_are_read_in_their_spellings() {
     let request = chat(
         r#"{"model":"m","messages":[],"temperature":0.70,"top_p":1e0,"max_tokens":5,"max_completion_tokens":4096.0,
