@@ -29,7 +29,8 @@ use super::rate::Rate;
 use super::state::{MetricHandle, Shared, State};
 use super::types::PluginInfo;
 use super::view::ViewRules;
-use super::{Host, builtin, describe, hex, inspect, smoke, text};
+use super::{Host, builtin, describe, inspect, smoke, text};
+use crate::api::hex::hex;
 use crate::config::{Slot, Source};
 
 /// Log messages of one slot in a second.
