@@ -230,6 +230,7 @@ pub(super) struct Lease {
 
 impl Lease {
     /// The instance.
+    #[expect(clippy::expect_used, reason = "only the drop takes it")]
     pub(super) fn instance(&mut self) -> &mut LiveInstance {
         self.instance.as_mut().expect("only the drop takes it")
     }
