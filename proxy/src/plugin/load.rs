@@ -88,6 +88,7 @@ impl Host {
             let before = fingerprint(&slot.source);
             match self.load_once(slot, history, patience).await {
                 Err(error) if error.may_be_half_written() && begun.elapsed() < PATIENCE => {
+                    #[expect(clippy::disallowed_methods, reason = "backs off from who writes it")]
                     tokio::time::sleep(SETTLE).await;
                     if fingerprint(&slot.source) == before {
                         return Err(error);

@@ -204,6 +204,7 @@ async fn refill(pool: Arc<Pool>) {
                 Ok(Err(error)) => {
                     let slot = pool.blueprint.shared.slot.name.as_str();
                     tracing::warn!(slot, %error, "plugin instance not replaced, trying again");
+                    #[expect(clippy::disallowed_methods, reason = "backs off")]
                     tokio::time::sleep(wait).await;
                     wait = BACKOFF.1.min(wait * 2);
                 }
