@@ -2,6 +2,15 @@
 //! WebAssembly components.
 //!
 //! Start at `cli`: it lists what the binary does. The path of a request is `pipeline`.
+//!
+//! Invariant: whatever a client, a backend or a plugin sends, nothing here panics. The lints below
+//! hold the code to it; an exception says why it cannot happen.
+#![deny(
+    clippy::expect_used,
+    clippy::get_unwrap,
+    clippy::indexing_slicing,
+    clippy::unreachable
+)]
 
 mod admin;
 mod api;

@@ -42,6 +42,7 @@ where
             tokio::time::Instant::now() < until,
             "not within {limit:?}: {claim}; last seen: {seen:?}"
         );
+        #[expect(clippy::disallowed_methods, reason = "this is the polling")]
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

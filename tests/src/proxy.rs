@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::backend::Certificate;
-use crate::{Answer, Client, Config, H2Client, Metrics, Request, eventually};
+use crate::{Answer, Client, Config, H2Client, Metrics, Request, eventually, eventually_within};
 
 /// How many of the last output lines a failing test prints.
 const SHOWN_LINES: usize = 400;
@@ -221,23 +221,18 @@ impl Proxy {
     }
 
     async fn await_listening(&mut self) {
-        let until = Instant::now() + Duration::from_secs(60);
-        loop {
-            let addresses = self
-                .output
-                .lock()
-                .unwrap()
-                .iter()
-                .find_map(|line| addresses(line));
-            if let Some((data, admin)) = addresses {
-                (self.data, self.admin) = (data, admin);
-                return;
-            }
+        let limit = Duration::from_secs(60);
+        (self.data, self.admin) = eventually_within(limit, "the binary listens", || {
+            let lines = self.output.lock().unwrap();
+            let told = lines.iter().find_map(|line| addresses(line));
             let exit = self.child.try_wait().unwrap();
-            assert!(exit.is_none(), "the binary ended: {exit:?}");
-            assert!(Instant::now() < until, "the binary does not listen");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+            assert!(
+                told.is_some() || exit.is_none(),
+                "the binary ended: {exit:?}"
+            );
+            std::future::ready(told.ok_or(lines.len()))
+        })
+        .await;
     }
 
     async fn await_ready(&self) {

@@ -9,6 +9,12 @@
 //! request plus n log n in the number of edits.
 //!
 //! Start at [`check()`]; what goes in is in [`mod@edit`] and [`shape`], what comes out in [`plan`].
+#![deny(
+    clippy::expect_used,
+    clippy::get_unwrap,
+    clippy::indexing_slicing,
+    clippy::unreachable
+)]
 
 mod check;
 pub mod edit;

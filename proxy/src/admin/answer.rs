@@ -62,13 +62,10 @@ impl Answer {
 
 /// OpenAI's error object.
 fn error(status: u16, code: &str, message: &str) -> Answer {
-    Answer::json(status, &error_value(code, message))
-}
-
-fn error_value(code: &str, message: &str) -> Value {
-    json!({"error": {
+    let value = json!({"error": {
         "message": message, "type": "invalid_request_error", "param": null, "code": code,
-    }})
+    }});
+    Answer::json(status, &value)
 }
 
 impl From<Refused> for Answer {
@@ -112,8 +109,10 @@ impl From<NoRoute> for Answer {
 
 impl From<ReloadRefused> for Answer {
     fn from(refused: ReloadRefused) -> Self {
-        let mut value = error_value("reload_refused", &refused.message);
-        value["error"]["problems"] = Value::Array(refused.problems);
+        let value = json!({"error": {
+            "message": refused.message, "type": "invalid_request_error", "param": null,
+            "code": "reload_refused", "problems": refused.problems,
+        }});
         Self::json(422, &value)
     }
 }

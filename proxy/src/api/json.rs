@@ -12,6 +12,8 @@ use std::ops::Range;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::hex;
+
 /// A member of an object.
 #[derive(Debug, Clone)]
 pub(crate) struct Member<'a> {
@@ -309,7 +311,6 @@ pub(crate) fn quote(text: &str) -> String {
 
 /// Appends a text as the inside of a string literal.
 pub(crate) fn escape_into(out: &mut String, text: &str) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     for c in text.chars() {
         match c {
             '"' => out.push_str("\\\""),
@@ -317,11 +318,9 @@ pub(crate) fn escape_into(out: &mut String, text: &str) {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            c if u32::from(c) < 0x20 => {
-                let code = c as usize;
+            '\0'..'\x20' => {
                 out.push_str("\\u00");
-                out.push(char::from(HEX[code >> 4]));
-                out.push(char::from(HEX[code & 15]));
+                out.extend(hex::digits(c as u8));
             }
             c => out.push(c),
         }

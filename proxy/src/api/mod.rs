@@ -7,6 +7,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod error;
+pub(crate) mod hex;
 pub(crate) mod json;
 pub(crate) mod models;
 pub(crate) mod plain;
@@ -15,6 +16,7 @@ pub(crate) mod request;
 mod splice;
 pub(crate) mod sse;
 pub(crate) mod stream;
+pub(crate) mod text;
 pub(crate) mod tokens;
 
 pub(crate) use answer::{Finish, Usage};

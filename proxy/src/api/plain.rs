@@ -3,6 +3,7 @@
 use super::answer::{Envelope, Finish, Usage};
 use super::json;
 use super::prompt::Endpoint;
+use super::text::cut;
 
 /// What a plain answer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,10 +25,7 @@ pub(crate) struct PlainFacts {
 impl PlainFacts {
     /// The first choice's text: its first bytes, at most this many, cut between characters.
     pub(crate) fn head(&self, bytes: usize) -> &str {
-        let end = (0..=bytes.min(self.text.len()))
-            .rev()
-            .find(|at| self.text.is_char_boundary(*at));
-        self.text.get(..end.unwrap_or_default()).unwrap_or_default()
+        cut(&self.text, bytes)
     }
 }
 

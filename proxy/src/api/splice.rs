@@ -17,25 +17,24 @@ impl<'a> Splices<'a> {
 
     /// Takes elements out of a list, each with one of the commas beside it.
     ///
-    /// `elements` are the places of all elements, in order; `gone` says which of them leave.
-    pub(super) fn remove(&mut self, elements: &[Range<usize>], gone: impl Fn(usize) -> bool) {
-        let mut at = 0;
-        while at < elements.len() {
-            if !gone(at) {
-                at += 1;
+    /// `elements` are the places of all elements, in order, and whether each one leaves.
+    pub(super) fn remove(&mut self, elements: impl IntoIterator<Item = (Range<usize>, bool)>) {
+        let mut kept_to = None;
+        let mut run: Option<Range<usize>> = None;
+        for (place, leaves) in elements {
+            if leaves {
+                run = Some(run.map_or(place.start, |run| run.start)..place.end);
                 continue;
             }
-            let first = at;
-            while at < elements.len() && gone(at) {
-                at += 1;
+            // Up to the next that stays.
+            if let Some(run) = run.take() {
+                self.replace(run.start..place.start, "");
             }
-            // Up to the next that stays; at the end of the list, from the last one that stayed.
-            let range = match (first.checked_sub(1), elements.get(at)) {
-                (_, Some(next)) => elements[first].start..next.start,
-                (Some(before), None) => elements[before].end..elements[at - 1].end,
-                (None, None) => elements[first].start..elements[at - 1].end,
-            };
-            self.replace(range, "");
+            kept_to = Some(place.end);
+        }
+        // At the end of the list, from the last one that stayed.
+        if let Some(run) = run {
+            self.replace(kept_to.unwrap_or(run.start)..run.end, "");
         }
     }
 
@@ -82,7 +81,7 @@ mod tests {
             let places: Vec<_> =
                 json::elements(&list).unwrap().iter().map(|e| json::place(&list, e)).collect();
             let mut splices = Splices::default();
-            splices.remove(&places, |n| gone[n]);
+            splices.remove(places.into_iter().zip(gone.iter().copied()));
             let after = splices.apply(&Bytes::from(list));
             let left: Vec<usize> = serde_json::from_slice(&after).unwrap();
             let expected: Vec<_> = (0..gone.len()).filter(|n| !gone[*n]).collect();

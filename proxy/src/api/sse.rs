@@ -9,7 +9,6 @@
 //! one event keeps its whole chunk alive.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
@@ -133,8 +132,8 @@ impl Framer {
     /// Goes through a chunk; where the current event ends in it.
     fn scan(&mut self, chunk: &[u8]) -> Option<usize> {
         let mut at = 0;
-        while let Some(&next) = chunk.get(at) {
-            let feed = usize::from(next == b'\n');
+        while let Some(rest @ [next, ..]) = chunk.get(at..) {
+            let feed = usize::from(*next == b'\n');
             match std::mem::replace(&mut self.after, After::Anything) {
                 After::Return => {
                     self.lone_returns = feed == 0;
@@ -145,14 +144,13 @@ impl Framer {
                     return Some(at + feed);
                 }
                 After::Anything => {
-                    let Some(length) = memchr::memchr2(b'\n', b'\r', &chunk[at..]) else {
+                    let Some(length) = memchr::memchr2(b'\n', b'\r', rest) else {
                         self.line_is_empty = false;
                         return None;
                     };
                     let is_blank = self.line_is_empty && length == 0;
-                    at += length;
-                    let is_return = chunk[at] == b'\r';
-                    at += 1;
+                    let is_return = rest.get(length) == Some(&b'\r');
+                    at += length + 1;
                     self.line_is_empty = true;
                     match (is_return, is_blank) {
                         (false, is_blank) => {
@@ -177,48 +175,48 @@ impl Framer {
 /// Reads the fields of a block. A stream's end may cut one off: what [`Framer::finish`] gives can be
 /// read as well.
 pub(crate) fn read(raw: Bytes, is_first: bool) -> Event {
-    let mut data: Option<Range<usize>> = None;
+    let mut data: Option<&[u8]> = None;
     let mut joined: Option<BytesMut> = None;
-    let mut event = None;
-    let mark: &[u8] = b"\xef\xbb\xbf";
-    let mut at = if is_first && raw.starts_with(mark) {
-        mark.len()
-    } else {
-        0
-    };
-    while at < raw.len() {
-        let length = memchr::memchr2(b'\n', b'\r', &raw[at..]).unwrap_or(raw.len() - at);
-        let line = &raw[at..at + length];
-        let colon = memchr::memchr(b':', line).unwrap_or(length);
-        let space = usize::from(line.get(colon + 1) == Some(&b' '));
-        let value = (at + colon + 1 + space).min(at + length)..at + length;
-        match &line[..colon] {
-            b"data" => match (&data, &mut joined) {
+    let mut event: Option<&[u8]> = None;
+    let mut rest = raw.as_ref();
+    if is_first {
+        rest = rest.strip_prefix(b"\xef\xbb\xbf").unwrap_or(rest);
+    }
+    while !rest.is_empty() {
+        let (line, behind) = around(rest, memchr::memchr2(b'\n', b'\r', rest));
+        rest = behind;
+        let (field, value) = around(line, memchr::memchr(b':', line));
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        match field {
+            b"data" => match (data, &mut joined) {
                 (None, _) => data = Some(value),
-                (Some(_), Some(joined)) => {
-                    joined.extend_from_slice(b"\n");
-                    joined.extend_from_slice(&raw[value]);
+                (Some(_), Some(lines)) => {
+                    lines.extend_from_slice(b"\n");
+                    lines.extend_from_slice(value);
                 }
                 (Some(first), joined) => {
-                    let mut lines = BytesMut::from(&raw[first.clone()]);
+                    let mut lines = BytesMut::from(first);
                     lines.extend_from_slice(b"\n");
-                    lines.extend_from_slice(&raw[value]);
+                    lines.extend_from_slice(value);
                     *joined = Some(lines);
                 }
             },
             b"event" => event = Some(value),
             _ => {}
         }
-        at += length + 1;
     }
     let data = joined
         .map(BytesMut::freeze)
-        .or_else(|| data.map(|range| raw.slice(range)));
-    Event {
-        data,
-        event: event.map(|range| raw.slice(range)),
-        raw,
-    }
+        .or_else(|| data.map(|value| raw.slice_ref(value)));
+    let event = event.map(|value| raw.slice_ref(value));
+    Event { raw, data, event }
+}
+
+/// What stands before and behind the byte at a place; without one, all and nothing.
+fn around(bytes: &[u8], place: Option<usize>) -> (&[u8], &[u8]) {
+    place
+        .and_then(|at| Some((bytes.get(..at)?, bytes.get(at + 1..)?)))
+        .unwrap_or((bytes, &[]))
 }
 
 #[cfg(test)]

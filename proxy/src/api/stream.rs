@@ -10,6 +10,7 @@ use super::answer::{Choice, Envelope, Finish, Usage};
 use super::json;
 use super::prompt::Endpoint;
 use super::sse::Event;
+use super::text::cut;
 
 /// The progress of one stream.
 #[derive(Debug)]
@@ -118,7 +119,8 @@ impl Progress {
         if choice.index() == 0 && self.head.len() < self.max_head_bytes {
             self.head.push_str(&json::decode(literal));
             if self.head.len() > self.max_head_bytes {
-                self.head.truncate(floor(&self.head, self.max_head_bytes));
+                self.head
+                    .truncate(self.head.floor_char_boundary(self.max_head_bytes));
                 // A character may not have fitted: nothing shorter may take its place.
                 self.max_head_bytes = self.head.len();
             }
@@ -159,18 +161,8 @@ impl Progress {
     /// The first choice's text: its first bytes, at most this many and at most what
     /// [`Self::keep_head`] was told, cut between characters.
     pub(crate) fn head(&self, bytes: usize) -> &str {
-        self.head
-            .get(..floor(&self.head, bytes))
-            .unwrap_or_default()
+        cut(&self.head, bytes)
     }
-}
-
-/// The last border between characters that is not behind `at`.
-fn floor(text: &str, at: usize) -> usize {
-    (0..=at.min(text.len()))
-        .rev()
-        .find(|at| text.is_char_boundary(*at))
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

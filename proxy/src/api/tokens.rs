@@ -10,6 +10,8 @@
 use tiktoken_rs::CoreBPE;
 use tiktoken_rs::tokenizer::{Tokenizer, get_tokenizer};
 
+use super::text;
+
 /// Most bytes that are encoded in one piece, so that one count does not hold a thread and memory for
 /// the length of a whole prompt. A cut costs at most one token.
 const EXACT_PIECE_BYTES: usize = 64 * 1024;
@@ -48,38 +50,48 @@ enum Class {
     Three(u8),
 }
 
-/// The class of each byte. A byte that begins no character is not met at a piece's start.
-const CLASSES: [Class; 256] = {
-    let mut classes = [Class::Punctuation; 256];
-    let mut at = 0;
-    while at < 256 {
-        #[expect(clippy::cast_possible_truncation, reason = "below 256")]
-        let byte = at as u8;
-        classes[at] = match byte {
-            b'\n' | b'\r' => Class::Break,
-            b' ' | b'\t' => Class::Space,
-            b'a'..=b'z' => Class::Lower,
-            b'A'..=b'Z' => Class::Upper,
-            b'0'..=b'9' => Class::Digit,
-            0..=0x7f => Class::Punctuation,
-            // Latin-1 signs.
-            0x80..=0xc2 => Class::Character(2, 100),
-            0xc3..=0xcc => Class::Accented,
-            // Greek.
-            0xcd..=0xcf => Class::Character(2, 43),
-            0xd0..=0xd4 => Class::Cyrillic,
-            // Armenian and Hebrew.
-            0xd5..=0xd7 => Class::Character(2, 46),
-            // Arabic.
-            0xd8..=0xdf => Class::Character(2, 34),
-            0xe0..=0xef => Class::Three(byte),
-            // Emoji, mostly.
-            0xf0.. => Class::Character(4, 130),
+impl Class {
+    /// The class of a byte. One that begins no character is not met at a piece's start.
+    #[expect(clippy::indexing_slicing, reason = "a byte is below 256")]
+    fn of(byte: u8) -> Self {
+        static CLASSES: [Class; 256] = {
+            let mut classes = [Class::Punctuation; 256];
+            let mut byte = u8::MIN;
+            loop {
+                classes[byte as usize] = Class::by_range(byte);
+                match byte.checked_add(1) {
+                    Some(next) => byte = next,
+                    None => break classes,
+                }
+            }
         };
-        at += 1;
+        CLASSES[usize::from(byte)]
     }
-    classes
-};
+
+    const fn by_range(byte: u8) -> Self {
+        match byte {
+            b'\n' | b'\r' => Self::Break,
+            b' ' | b'\t' => Self::Space,
+            b'a'..=b'z' => Self::Lower,
+            b'A'..=b'Z' => Self::Upper,
+            b'0'..=b'9' => Self::Digit,
+            0..=0x7f => Self::Punctuation,
+            // Latin-1 signs.
+            0x80..=0xc2 => Self::Character(2, 100),
+            0xc3..=0xcc => Self::Accented,
+            // Greek.
+            0xcd..=0xcf => Self::Character(2, 43),
+            0xd0..=0xd4 => Self::Cyrillic,
+            // Armenian and Hebrew.
+            0xd5..=0xd7 => Self::Character(2, 46),
+            // Arabic.
+            0xd8..=0xdf => Self::Character(2, 34),
+            0xe0..=0xef => Self::Three(byte),
+            // Emoji, mostly.
+            0xf0.. => Self::Character(4, 130),
+        }
+    }
+}
 
 /// Hundredths of a token for a character of three bytes, by the first two.
 fn three(first: u8, second: u8) -> u64 {
@@ -99,49 +111,40 @@ fn three(first: u8, second: u8) -> u64 {
 /// (Turkish and other scripts of many rare letters: 30 %);
 /// one to two nanoseconds a byte.
 pub(crate) fn estimate(text: &str) -> u32 {
-    let bytes = text.as_bytes();
-    let class = |at: usize| bytes.get(at).map(|byte| CLASSES[usize::from(*byte)]);
-    // Bytes from `at` on that are of this class.
-    let run = |at: usize, of: Class| {
-        bytes[at..]
-            .iter()
-            .take_while(|byte| CLASSES[usize::from(**byte)] == of)
-            .count()
-    };
     let mut sum = 0_u64;
-    let mut at = 0;
-    while let Some(first) = class(at) {
-        at += match first {
+    let mut rest = text.as_bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        let class = Class::of(first);
+        let is_same = |byte: &&u8| Class::of(**byte) == class;
+        let run = || 1 + behind.iter().take_while(is_same).count();
+        let length = match class {
             Class::Lower | Class::Upper | Class::Accented => {
-                let (length, cost) = word(&bytes[at..]);
+                let (length, cost) = word(rest);
                 sum += cost;
                 length
             }
             Class::Digit => {
-                let length = run(at, first);
+                let length = run();
                 sum += DIGITS * length.div_ceil(3) as u64;
                 length
             }
             // The space before a word is part of its token.
-            Class::Space if class(at + 1) != Some(Class::Space) => 1,
+            Class::Space if behind.first().copied().map(Class::of) != Some(class) => 1,
             Class::Space => {
                 sum += INDENT;
-                run(at, first)
+                run()
             }
             Class::Break => {
-                let length = run(at, first);
                 sum += LINE_BREAK;
-                length
+                run()
             }
             Class::Punctuation => {
-                let length = run(at, first);
+                let length = run();
                 sum += PUNCTUATION + MORE_PUNCTUATION * length.saturating_sub(2) as u64;
                 length
             }
             Class::Cyrillic => {
-                let letters = bytes[at..].chunks(2);
-                let is_letter = |pair: &&[u8]| CLASSES[usize::from(pair[0])] == Class::Cyrillic;
-                let letters = letters.take_while(is_letter).count();
+                let letters = rest.iter().step_by(2).take_while(is_same).count();
                 sum += CYRILLIC_WORD + 15 * letters as u64;
                 2 * letters
             }
@@ -150,10 +153,11 @@ pub(crate) fn estimate(text: &str) -> u32 {
                 usize::from(length)
             }
             Class::Three(lead) => {
-                sum += three(lead, bytes.get(at + 1).copied().unwrap_or_default());
+                sum += three(lead, behind.first().copied().unwrap_or_default());
                 3
             }
         };
+        rest = rest.get(length..).unwrap_or_default();
     }
     u32::try_from(sum.div_ceil(100)).unwrap_or(u32::MAX)
 }
@@ -180,7 +184,7 @@ fn word(bytes: &[u8]) -> (usize, u64) {
     let mut accents = 0;
     let mut after_upper = letters == 0 || bytes.get(at - 1).is_some_and(u8::is_ascii_uppercase);
     while let Some(byte) = bytes.get(at) {
-        match CLASSES[usize::from(*byte)] {
+        match Class::of(*byte) {
             Class::Lower => {
                 after_upper = false;
                 at += 1;
@@ -207,8 +211,9 @@ fn word(bytes: &[u8]) -> (usize, u64) {
 
 /// Hundredths of a token for a word of so many letters.
 fn cost(letters: usize) -> u64 {
-    let known = WORD.len() - 1;
-    WORD[letters.min(known)] + LONG_WORD * letters.saturating_sub(known) as u64
+    let [.., longest] = WORD;
+    let more = letters.saturating_sub(WORD.len() - 1) as u64;
+    WORD.get(letters).copied().unwrap_or(longest) + LONG_WORD * more
 }
 
 /// How many of eight bytes, from the lowest on, are ASCII letters of one word: up to the first that
@@ -247,17 +252,13 @@ pub(crate) fn exact(model: &str, text: &str) -> u32 {
 
 /// Where to cut a long text: in front of a space near the limit, else between characters.
 fn cut(text: &str) -> usize {
-    if text.len() <= EXACT_PIECE_BYTES {
-        return text.len();
+    let piece = text::cut(text, EXACT_PIECE_BYTES);
+    if piece.len() == text.len() {
+        return piece.len();
     }
-    let bytes = &text.as_bytes()[..EXACT_PIECE_BYTES];
-    let space = memchr::memrchr(b' ', bytes).filter(|at| *at > EXACT_PIECE_BYTES / 2);
-    let border = || {
-        (1..=EXACT_PIECE_BYTES)
-            .rev()
-            .find(|at| text.is_char_boundary(*at))
-    };
-    space.or_else(border).unwrap_or(text.len())
+    memchr::memrchr(b' ', piece.as_bytes())
+        .filter(|at| *at > EXACT_PIECE_BYTES / 2)
+        .unwrap_or(piece.len())
 }
 
 /// The vocabulary of a model by its name, a provider's prefix (`openai/gpt-4o`) apart.

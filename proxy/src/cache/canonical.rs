@@ -33,7 +33,7 @@ impl<'a> Encoder<'a> {
         if depth >= MAX_DEPTH && matches!(self.peek(), Some(b'{' | b'[')) {
             let start = self.at;
             self.skip_nested();
-            return sized(out, b'R', &self.bytes()[start..self.at]);
+            return sized(out, b'R', self.slice(start).as_bytes());
         }
         match self.peek() {
             Some(b'{') => self.object(out, depth),
@@ -86,15 +86,15 @@ impl<'a> Encoder<'a> {
         if !members.is_sorted_by_key(|(key, _)| key) {
             members.sort_by(|(one, _), (next, _)| one.cmp(next));
             let mut sorted = Vec::with_capacity(out.len() - start);
-            for (_, range) in &members {
-                sorted.extend_from_slice(&out[range.clone()]);
+            for (_, range) in members {
+                sorted.extend_from_slice(out.get(range).unwrap_or_default());
             }
             out.truncate(start + 1);
             out.extend_from_slice(&sorted);
         }
         out.push(b'}');
         if out.len() - start > INLINE_BYTES {
-            let digest = Sha256::digest(&out[start..]);
+            let digest = Sha256::digest(out.get(start..).unwrap_or_default());
             out.truncate(start);
             out.push(b'D');
             out.extend_from_slice(&digest);
@@ -128,12 +128,14 @@ impl<'a> Encoder<'a> {
     fn literal(&mut self) -> &'a str {
         let start = self.at;
         self.at += 1;
-        while let Some(next) = memchr::memchr2(b'"', b'\\', &self.bytes()[self.at..]) {
-            self.at += next + 1;
-            if self.bytes()[self.at - 1] == b'"' {
+        while let Some(next) = memchr::memchr2(b'"', b'\\', self.rest()) {
+            self.at += next;
+            if self.peek() == Some(b'"') {
+                self.at += 1;
                 return self.slice(start);
             }
-            self.at = (self.at + 1).min(self.text.len());
+            // The backslash, and what it escapes.
+            self.at += 2;
         }
         self.at = self.text.len();
         self.slice(start)
@@ -172,6 +174,10 @@ impl<'a> Encoder<'a> {
 
     fn peek(&self) -> Option<u8> {
         self.bytes().get(self.at).copied()
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.bytes().get(self.at..).unwrap_or_default()
     }
 
     fn bytes(&self) -> &'a [u8] {
@@ -217,14 +223,14 @@ fn number(out: &mut Vec<u8>, text: &str) {
     };
     let (mantissa, power) = rest.split_once(['e', 'E']).unwrap_or((rest, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let all = [whole.as_bytes(), fraction.as_bytes()].concat();
-    let leading = all.iter().take_while(|digit| **digit == b'0').count();
-    if leading == all.len() {
+    let all = [whole, fraction].concat();
+    let significant = all.trim_start_matches('0');
+    if significant.is_empty() {
         // Zero, with whatever sign and power.
         return out.extend_from_slice(b"#+0;");
     }
-    let trailing = all.iter().rev().take_while(|digit| **digit == b'0').count();
-    let shift = i64::try_from(trailing)
+    let digits = significant.trim_end_matches('0');
+    let shift = i64::try_from(significant.len() - digits.len())
         .ok()
         .zip(i64::try_from(fraction.len()).ok());
     let power = power
@@ -239,7 +245,7 @@ fn number(out: &mut Vec<u8>, text: &str) {
     };
     out.push(b'#');
     out.push(if is_negative { b'-' } else { b'+' });
-    out.extend_from_slice(&all[leading..all.len() - trailing]);
+    out.extend_from_slice(digits.as_bytes());
     out.push(b'e');
     out.extend_from_slice(power.to_string().as_bytes());
     out.push(b';');

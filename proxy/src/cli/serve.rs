@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 
 use super::demo::{self, DemoArgs, Started};
 use crate::config::Overrides;
@@ -63,6 +64,7 @@ async fn until_stopped(server: &Server) -> Result<(), anyhow::Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut reloads = JoinSet::new();
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
@@ -70,8 +72,9 @@ async fn until_stopped(server: &Server) -> Result<(), anyhow::Error> {
             _ = hangup.recv() => {
                 // What came of it is in the log; the next signal must not wait for it.
                 let reload = server.reload_handle();
-                tokio::spawn(async move { reload.reload("SIGHUP").await });
+                reloads.spawn(async move { reload.reload("SIGHUP").await });
             }
+            Some(_) = reloads.join_next() => {}
         }
     }
 }

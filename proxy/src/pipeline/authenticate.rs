@@ -12,6 +12,7 @@ use super::client::Head;
 use super::context::RequestContext;
 use super::error::{Error, Result};
 use super::snapshot::Snapshot;
+use crate::api::hex;
 use crate::config::{ApiKey, Auth, AuthMode, Grants, Tenant};
 use crate::telemetry::Stage;
 
@@ -104,14 +105,9 @@ fn tenant_of_bearer(auth: &Auth, presented: &str) -> Option<Tenant> {
     let tag = mac.finalize().into_bytes();
     let mut name = String::with_capacity(40);
     name.push_str("bearer-");
-    for byte in tag.iter().take(16) {
-        name.push(char::from(HEX[usize::from(byte >> 4)]));
-        name.push(char::from(HEX[usize::from(byte & 15)]));
-    }
+    name.extend(tag.iter().take(16).flat_map(|byte| hex::digits(*byte)));
     Some(Tenant::new(&name))
 }
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 #[cfg(test)]
 mod tests {

@@ -67,7 +67,7 @@ impl RequestContext {
     fn leave(&mut self, now: Instant) {
         if let Some((stage, since)) = self.stage.take() {
             // A stage may be entered twice (a retry): its times add up.
-            self.record.stages[stage as usize] += now.duration_since(since);
+            *self.record.stages.get_mut(stage) += now.duration_since(since);
         }
     }
 

@@ -82,6 +82,7 @@ pub(super) async fn run(
     let mut refused: Option<Reply> = None;
     while let Some(candidate) = candidates.next() {
         if last.is_some() {
+            #[expect(clippy::disallowed_methods, reason = "backs off")]
             sleep(BACKOFF.mul_f64(fastrand::f64())).await;
         }
         cx.record.attempts += 1;

@@ -18,6 +18,8 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::api::hex::hex;
+
 /// Begins every file; its number changes with the layout.
 const MAGIC: &[u8; 8] = b"sgcwasm1";
 
@@ -181,11 +183,7 @@ impl CompileCache {
 fn file_name(engine: &Engine, sha256: &[u8; 32]) -> String {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
-    format!(
-        "{}-{:016x}.{EXTENSION}",
-        super::hex(sha256),
-        hasher.finish()
-    )
+    format!("{}-{:016x}.{EXTENSION}", hex(sha256), hasher.finish())
 }
 
 /// A component from a file of the folder; none when there is none, or it is not as it was written.

@@ -17,9 +17,9 @@ use super::failure::{Denied, Failure, FailureKind};
 use super::instance::LiveInstance;
 use super::limits::{WORKER_BYTES, cpu_for};
 use super::plugin::{Inner, Plugin, stage};
-use super::text::cut;
 use super::types::{AnswerFacts, Budget, Compression, Decision, Opinion, Summary};
 use super::view::{CallContext, Selection, ViewRules, select, with_request};
+use crate::api::text::cut;
 use crate::config::{OnFailure, Slot};
 
 /// A stage's function on one instance: everything between taking it and giving it back.

@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use super::failure::Failure;
+use super::text::escape_control;
 use super::types::{Attribute, Decision, Opinion, Scored};
 use crate::api::prompt::{Part, Prompt, Role};
+use crate::api::text::cut;
 use crate::config::Slot;
 use sluicegate_edits::{Edit, MessageShape, PartShape, Plan, Rules, Shape};
 
@@ -143,10 +145,7 @@ fn at_most(what: &str, text: &str, bytes: usize) -> Result<(), Failure> {
 
 /// A stranger's text for a message: cut and escaped.
 fn shown(text: &str) -> String {
-    format!(
-        "`{}`",
-        super::text::escape_control(super::text::cut(text, LABEL_BYTES))
-    )
+    format!("`{}`", escape_control(cut(text, LABEL_BYTES)))
 }
 
 /// Checks a cache policy against the contract and the slot's grants.

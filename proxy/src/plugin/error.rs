@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::aot::FolderError;
 use super::failure::Failure;
-use super::text::{cut, escape_control};
+use super::text::escape_control;
 use super::types::ConfigIssue;
+use crate::api::text::cut;
 
 /// Names, or issues, that one message holds.
 const LISTED: usize = 16;

@@ -29,7 +29,8 @@ use super::rate::Rate;
 use super::state::{MetricHandle, Shared, State};
 use super::types::PluginInfo;
 use super::view::ViewRules;
-use super::{Host, builtin, describe, hex, inspect, smoke, text};
+use super::{Host, builtin, describe, inspect, smoke, text};
+use crate::api::hex::hex;
 use crate::config::{Slot, Source};
 
 /// Log messages of one slot in a second.
@@ -87,6 +88,7 @@ impl Host {
             let before = fingerprint(&slot.source);
             match self.load_once(slot, history, patience).await {
                 Err(error) if error.may_be_half_written() && begun.elapsed() < PATIENCE => {
+                    #[expect(clippy::disallowed_methods, reason = "backs off from who writes it")]
                     tokio::time::sleep(SETTLE).await;
                     if fingerprint(&slot.source) == before {
                         return Err(error);

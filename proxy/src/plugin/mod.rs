@@ -171,15 +171,3 @@ impl Host {
         slots.entry(plugin.slot().name.clone()).or_default().latest = Arc::downgrade(plugin);
     }
 }
-
-/// Lower-case hexadecimal.
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-}

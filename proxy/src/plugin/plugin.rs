@@ -15,6 +15,7 @@ use super::pool::Pool;
 use super::rate::Rate;
 use super::types::PluginInfo;
 use super::view::ViewRules;
+use crate::api::hex::hex;
 use crate::config::{Slot, SlotKind, SlotName};
 use crate::telemetry::Metrics;
 
@@ -224,7 +225,7 @@ impl Inner {
             version: self.info.version.clone(),
             description: self.info.description.clone(),
             source: self.slot.source.to_string(),
-            sha256: super::hex(&self.sha256),
+            sha256: hex(&self.sha256),
             generation: self.generation,
             loaded_at: unix_seconds(self.loaded_at),
             state: match until_probe {

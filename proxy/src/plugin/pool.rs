@@ -204,6 +204,7 @@ async fn refill(pool: Arc<Pool>) {
                 Ok(Err(error)) => {
                     let slot = pool.blueprint.shared.slot.name.as_str();
                     tracing::warn!(slot, %error, "plugin instance not replaced, trying again");
+                    #[expect(clippy::disallowed_methods, reason = "backs off")]
                     tokio::time::sleep(wait).await;
                     wait = BACKOFF.1.min(wait * 2);
                 }
@@ -230,6 +231,7 @@ pub(super) struct Lease {
 
 impl Lease {
     /// The instance.
+    #[expect(clippy::expect_used, reason = "only the drop takes it")]
     pub(super) fn instance(&mut self) -> &mut LiveInstance {
         self.instance.as_mut().expect("only the drop takes it")
     }

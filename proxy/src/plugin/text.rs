@@ -2,11 +2,7 @@
 
 use std::borrow::Cow;
 
-/// The longest beginning of `text` of at most `bytes` bytes.
-pub(super) fn cut(text: &str, bytes: usize) -> &str {
-    text.get(..text.floor_char_boundary(bytes))
-        .unwrap_or_default()
-}
+use crate::api::text::cut;
 
 /// The text with every control character written as its escape, so that it cannot forge a line of
 /// the log or move a terminal's cursor.
@@ -37,13 +33,6 @@ pub(super) fn of_engine(error: &wasmtime::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cuts_fall_between_characters() {
-        assert_eq!(cut("aé", 2), "a");
-        assert_eq!(cut("aé", 3), "aé");
-        assert_eq!(cut("aé", 99), "aé");
-    }
 
     #[test]
     fn control_characters_cannot_forge_a_line() {

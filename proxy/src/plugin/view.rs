@@ -10,9 +10,9 @@ use http::HeaderMap;
 
 use super::check::is_locked;
 use super::host::v0_1::types as contract;
-use super::text::cut;
 use super::types::PluginInfo;
 use crate::api::prompt::{self, Prompt, Role};
+use crate::api::text::cut;
 use crate::config::{Slot, TextWindow};
 
 /// Of a prompt with too many messages, so many of the first are shown.

@@ -32,6 +32,7 @@ impl Live {
 
     /// The current snapshot; a request takes it once.
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        #[expect(clippy::disallowed_methods, reason = "the one place that loads it")]
         self.snapshot.load_full()
     }
 

@@ -97,8 +97,8 @@ mod tests {
             backend: Some(BackendName::new("fast-1")),
             ..Record::default()
         };
-        record.stages[Stage::Parse as usize] = Duration::from_micros(12);
-        record.stages[Stage::CacheLookup as usize] = Duration::from_micros(1_503);
+        *record.stages.get_mut(Stage::Parse) = Duration::from_micros(12);
+        *record.stages.get_mut(Stage::CacheLookup) = Duration::from_micros(1_503);
         record
     }
 
@@ -150,7 +150,7 @@ mod tests {
             endpoint: "chat",
             ..Record::default()
         };
-        record.stages[Stage::Compress as usize] = Duration::from_micros(3);
+        *record.stages.get_mut(Stage::Compress) = Duration::from_micros(3);
         assert!(shown(&record, false).contains(&"x-sluicegate-tokens-saved: 0".to_owned()));
     }
 

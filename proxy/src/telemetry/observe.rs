@@ -38,7 +38,8 @@ pub(crate) fn observe(metrics: &Metrics, record: &Record) {
     for stage in Stage::ALL {
         let spent = record.stage(stage);
         if !spent.is_zero() {
-            metrics.stage_seconds(stage).observe(spent.as_secs_f64());
+            let histogram = metrics.stage_seconds.get(stage);
+            histogram.observe(spent.as_secs_f64());
         }
     }
     // Before its route is known a request was refused, which says nothing about the cache.
@@ -110,7 +111,7 @@ mod tests {
             outcome: Outcome::Complete,
             ..Record::default()
         };
-        record.stages[Stage::Parse as usize] = Duration::from_micros(2);
+        *record.stages.get_mut(Stage::Parse) = Duration::from_micros(2);
         record
     }
 

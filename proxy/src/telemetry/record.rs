@@ -51,6 +51,31 @@ impl Stage {
     }
 }
 
+/// One value for each stage.
+#[derive(Debug, Default)]
+pub(crate) struct PerStage<T>([T; Stage::ALL.len()]);
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a stage's number is its place in `Stage::ALL`: a test compares them"
+)]
+impl<T> PerStage<T> {
+    /// What `value` gives for each stage.
+    pub(crate) fn new(value: impl FnMut(Stage) -> T) -> Self {
+        Self(Stage::ALL.map(value))
+    }
+
+    /// The value of a stage.
+    pub(crate) fn get(&self, stage: Stage) -> &T {
+        &self.0[stage as usize]
+    }
+
+    /// The value of a stage, to be changed.
+    pub(crate) fn get_mut(&mut self, stage: Stage) -> &mut T {
+        &mut self.0[stage as usize]
+    }
+}
+
 /// What the cache did for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum CacheResult {
@@ -143,20 +168,32 @@ pub(crate) struct Record {
     pub(crate) body_bytes_out: u64,
     pub(crate) ttft: Option<Duration>,
     pub(crate) duration: Duration,
-    /// Time per stage, in the order of [`Stage::ALL`].
-    pub(crate) stages: [Duration; 10],
+    /// Time per stage.
+    pub(crate) stages: PerStage<Duration>,
     pub(crate) outcome: Outcome,
 }
 
 impl Record {
     /// Time spent in `stage`; zero when it was never entered.
     pub(crate) fn stage(&self, stage: Stage) -> Duration {
-        self.stages[stage as usize]
+        *self.stages.get(stage)
     }
 
     /// True on the endpoints that the proxy understands: what it only relays has no cache result
     /// and no tokens.
     pub(crate) fn is_model_call(&self) -> bool {
         matches!(self.endpoint, "chat" | "completions" | "embeddings")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_stand_at_their_own_position() {
+        for (position, stage) in Stage::ALL.into_iter().enumerate() {
+            assert_eq!(stage as usize, position);
+        }
     }
 }

@@ -281,6 +281,7 @@ impl Lease {
     ///
     /// # Panics
     /// Never: only dropping the lease takes the stream out.
+    #[expect(clippy::expect_used, reason = "only the drop takes it")]
     pub(super) fn session(&mut self) -> &mut Http2Session {
         self.session.as_mut().expect("only drop takes it")
     }

@@ -110,6 +110,7 @@ pub(super) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         if holds() {
             return;
         }
+        #[expect(clippy::disallowed_methods, reason = "this is the polling")]
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     panic!("never: {what}");

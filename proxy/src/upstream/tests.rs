@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use tokio::join;
+use tokio::task::JoinSet;
 
 use super::testing::{Server, get, identity, pick, pool, pool_config, post, registry, timeouts};
 use super::{AttemptError, Exchange, Outgoing, Pool, Retry, UpstreamError};
@@ -143,10 +144,12 @@ async fn sixteen_clients_open_at_most_sixteen_connections() {
     let pools = registry.pools_of(&[Arc::new(pool_config("p", vec![server.identity()]))]);
     let pool = Arc::clone(&pools[&PoolName::new("p")]);
     let accepting = Arc::clone(&server);
-    let backend = tokio::spawn(async move {
+    let mut backend = JoinSet::new();
+    backend.spawn(async move {
+        let mut connections = JoinSet::new();
         loop {
             let mut conn = accepting.accept().await;
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 loop {
                     conn.request().await;
                     conn.answer("200 OK", "{}").await;
@@ -163,7 +166,6 @@ async fn sixteen_clients_open_at_most_sixteen_connections() {
         }
     });
     futures::future::join_all(clients).await;
-    backend.abort();
     let opened = metrics
         .upstream_connections
         .with_label_values(&["p", "p-1"])
@@ -566,6 +568,7 @@ async fn silence_ends_by_the_limit_of_its_phase() {
     let mut exchange = exchange.unwrap();
     // The first bytes have the first token's time, which is longer here.
     let (first, ()) = join!(exchange.chunk(), async {
+        #[expect(clippy::disallowed_methods, reason = "the time itself is tested")]
         tokio::time::sleep(Duration::from_millis(120)).await;
         conn.write(b"hello").await;
     });

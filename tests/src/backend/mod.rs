@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 pub use exchange::{Exchange, Reply};
 pub use tls::Certificate;
@@ -208,7 +208,8 @@ impl Start {
             .certificate
             .as_ref()
             .map(|tls| tls.acceptor(self.http2));
-        let task = tokio::spawn(serve::accept(
+        let mut accepting = JoinSet::new();
+        accepting.spawn(serve::accept(
             listener,
             acceptor,
             self.http2,
@@ -220,7 +221,7 @@ impl Start {
             certificate: self.certificate,
             state,
             requests: tokio::sync::Mutex::new(requests),
-            task,
+            _accepting: accepting,
         }
     }
 }
@@ -232,13 +233,8 @@ pub struct Backend {
     pub(crate) certificate: Option<Certificate>,
     state: Arc<State>,
     requests: tokio::sync::Mutex<mpsc::UnboundedReceiver<Exchange>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Backend {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    /// Accepts for as long as the backend is held.
+    _accepting: JoinSet<()>,
 }
 
 impl Backend {

@@ -246,6 +246,7 @@ async fn hang(mut exchange: Exchange) -> io::Result<()> {
 }
 
 /// Waits as a model works, and notices when the reader goes.
+#[expect(clippy::disallowed_methods, reason = "the time itself is played")]
 async fn wait(exchange: &mut Exchange, delay: Duration) -> io::Result<()> {
     if delay.is_zero() {
         return Ok(());

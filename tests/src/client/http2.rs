@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::{Answer, Request};
 use crate::wire::Head;
@@ -21,13 +21,8 @@ const WINDOW_BYTES: u32 = 64 * 1024 * 1024;
 /// One HTTP/2 connection.
 pub struct H2Client {
     send: SendRequest<Bytes>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for H2Client {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    /// Carries the streams for as long as the client is held.
+    _connection: JoinSet<()>,
 }
 
 /// One request on an HTTP/2 connection. Dropped early, it resets its stream.
@@ -52,11 +47,15 @@ impl H2Client {
             .handshake(tcp)
             .await
             .expect("the proxy speaks HTTP/2");
-        let task = tokio::spawn(async move {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
             // How a connection ends shows in its streams.
             let _ = connection.await;
         });
-        Self { send, task }
+        Self {
+            send,
+            _connection: tasks,
+        }
     }
 
     /// Sends a request.

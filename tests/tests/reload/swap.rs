@@ -75,6 +75,7 @@ async fn half_written_plugin_is_not_an_error() {
         file.write_all(piece).unwrap();
         file.sync_all().unwrap();
         // Slower than one write, faster than the debounce: as a copy over a network is.
+        #[expect(clippy::disallowed_methods, reason = "a slow writer is played")]
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert_eq!(label(&proxy).await, "marked-000");
     }

@@ -126,6 +126,7 @@ async fn body_that_trickles_past_its_deadline_is_given_up() {
     let head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{";
     client.write_raw(head).await;
     for _ in 0..9 {
+        #[expect(clippy::disallowed_methods, reason = "a slow client is played")]
         tokio::time::sleep(Duration::from_millis(100)).await;
         client.write_raw(b" ").await;
     }

@@ -6,6 +6,7 @@ use pingora::apps::ServerApp as _;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::*;
 use crate::admin::{ConfigView, KeptPlugin, ReloadRefused, Reloaded};
@@ -69,6 +70,7 @@ impl Views for Fake {
 struct Connection {
     client: DuplexStream,
     stop: watch::Sender<bool>,
+    _serving: JoinSet<()>,
 }
 
 impl Connection {
@@ -78,8 +80,15 @@ impl Connection {
         let app = Arc::new(App::new(Arc::new(Fake::default()), gate, Scope::All));
         let (client, server) = tokio::io::duplex(1 << 20);
         let (stop, shutdown) = watch::channel(false);
-        tokio::spawn(async move { app.process_new(Box::new(server), &shutdown).await });
-        Self { client, stop }
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            app.process_new(Box::new(server), &shutdown).await;
+        });
+        Self {
+            client,
+            stop,
+            _serving: serving,
+        }
     }
 
     /// Sends a request head as written, `host` added, and reads one answer.

@@ -35,7 +35,6 @@ impl Request {
         }
         let mut splices = Splices::default();
         let mut places = Vec::with_capacity(plan.messages.len());
-        let mut gone = Vec::with_capacity(plan.messages.len());
         for (index, (message, plan)) in self.prompt.messages.iter().zip(&plan.messages).enumerate()
         {
             if self.prompt.inserted == Some(index) {
@@ -51,11 +50,10 @@ impl Request {
                 (_, _, MessagePlan::Keep | MessagePlan::Drop | MessagePlan::Edit(_)) => {}
             }
             if let Some(source) = &message.source {
-                places.push(source.clone());
-                gone.push(drops);
+                places.push((source.clone(), drops));
             }
         }
-        splices.remove(&places, |index| gone[index]);
+        splices.remove(places);
         parse(self.prompt.endpoint, splices.apply(&self.body))
     }
 
@@ -105,8 +103,8 @@ impl Request {
             // What stays is tool calls: those go without content, which is written as null.
             splices.replace(self.place(content), "null");
         } else {
-            let places: Vec<_> = elements.iter().map(|element| self.place(element)).collect();
-            splices.remove(&places, is_gone);
+            let places = elements.iter().map(|element| self.place(element));
+            splices.remove(places.zip((0..).map(is_gone)));
         }
         Ok(())
     }
@@ -129,7 +127,6 @@ impl Request {
             .zip([Origin::Term, Origin::Chunk])
         {
             let mut places = Vec::new();
-            let mut gone = Vec::new();
             for (part, plan) in message.parts.iter().zip(&plans) {
                 let Part::Text(text) = part else { continue };
                 let Some(source) = text.source.clone().filter(|_| text.origin == origin) else {
@@ -146,10 +143,9 @@ impl Request {
                     }
                     PartPlan::Keep | PartPlan::Drop => {}
                 }
-                places.push(source);
-                gone.push(*plan == PartPlan::Drop);
+                places.push((source, *plan == PartPlan::Drop));
             }
-            splices.remove(&places, |index| gone[index]);
+            splices.remove(places);
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use crate::api::json::{self, Kind, Member};
 use crate::api::prompt::{Media, Part};
+use crate::api::text::cut;
 
 /// Tokens of a picture: of low detail, and of about a megapixel (OpenAI's vision pricing).
 const LOW_DETAIL_TOKENS: u32 = 85;
@@ -129,7 +130,7 @@ fn document(members: &[Member<'_>]) -> Media {
     let name = json::last(fields, "filename").and_then(json::text);
     Media {
         name: name
-            .map(|name| shortened(&name, MAX_NAME_BYTES))
+            .map(|name| cut(&name, MAX_NAME_BYTES).to_owned())
             .or(media.name),
         ..media
     }
@@ -164,7 +165,7 @@ fn from_url(literal: &str) -> Media {
     let host = url
         .parse::<http::Uri>()
         .ok()
-        .and_then(|uri| uri.host().map(|host| shortened(host, MAX_NAME_BYTES)));
+        .and_then(|uri| uri.host().map(|host| cut(host, MAX_NAME_BYTES).to_owned()));
     Media {
         name: host,
         ..Media::default()
@@ -184,14 +185,4 @@ fn base64_size(digits: &str) -> u32 {
     let padding = bytes.iter().rev().take_while(|byte| **byte == b'=').count();
     let digits = bytes.len().saturating_sub(escapes + padding);
     u32::try_from(digits * 3 / 4).unwrap_or(u32::MAX)
-}
-
-/// At most `bytes` bytes of a text, cut between characters.
-fn shortened(text: &str, bytes: usize) -> String {
-    let end = (0..=text.len().min(bytes))
-        .rev()
-        .find(|at| text.is_char_boundary(*at));
-    text.get(..end.unwrap_or_default())
-        .unwrap_or_default()
-        .to_owned()
 }

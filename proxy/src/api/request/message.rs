@@ -11,6 +11,7 @@ use super::RequestError;
 use super::media;
 use crate::api::json::{self, Kind, Member};
 use crate::api::prompt::{Message, Origin, Part, Role, Text, ToolCall, ToolResult};
+use crate::api::text::cut;
 use crate::api::tokens;
 
 /// Tokens that a chat template adds around one message.
@@ -165,13 +166,7 @@ pub(super) fn unknown(element: &str) -> (Part, u32) {
         .ok()
         .and_then(|members| json::last(&members, "type").and_then(json::text))
         .unwrap_or_default();
-    let end = (0..=kind.len().min(MAX_TYPE_BYTES))
-        .rev()
-        .find(|at| kind.is_char_boundary(*at));
-    let kind = kind
-        .get(..end.unwrap_or_default())
-        .unwrap_or_default()
-        .to_owned();
+    let kind = cut(&kind, MAX_TYPE_BYTES).to_owned();
     let tokens = (element.len() / 4).min(MAX_UNKNOWN_TOKENS);
     (Part::Other(kind), u32::try_from(tokens).unwrap_or(u32::MAX))
 }

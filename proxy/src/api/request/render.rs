@@ -1,7 +1,6 @@
 //! The body that goes to an upstream.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -9,6 +8,10 @@ use super::{Name, Place, Request};
 use crate::api::json;
 use crate::api::prompt::Part;
 use crate::api::splice::Splices;
+use crate::api::text::cut;
+
+/// Most of a client's number that the access log shows, in bytes.
+const SHOWN_BYTES: usize = 24;
 
 /// What a route changes in a request.
 #[derive(Debug, Clone, Default)]
@@ -38,10 +41,8 @@ impl Request {
             splices.replace(lowered.place.value.clone(), lowered.cap.to_string());
         }
         self.insert_message(&mut splices);
-        let members: Vec<Range<usize>> = self.places.members.iter().map(Place::whole).collect();
-        splices.remove(&members, |index| {
-            self.places.members[index].name == Name::Extension
-        });
+        let members = self.places.members.iter();
+        splices.remove(members.map(|place| (place.whole(), place.name == Name::Extension)));
         let added = self.added(changes);
         if !added.is_empty() {
             let mut text = String::new();
@@ -51,7 +52,8 @@ impl Request {
                 text.push(':');
                 text.push_str(&value);
             }
-            let end = members.last().map_or(0, |last| last.end);
+            let last = self.places.members.last();
+            let end = last.map_or(0, |last| last.value.end);
             splices.replace(end..end, text);
         }
         splices.apply(&self.body)
@@ -63,15 +65,13 @@ impl Request {
         let lowered = self.lowered(changes).map(|lowered| {
             let value = self.slice(&lowered.place.value);
             // A number of many digits is the client's text, and the log's line has a bound.
-            let value = value
-                .get(..24)
-                .map_or(value.into(), |head| format!("{head}…").into());
-            let value: Cow<'_, str> = value;
+            let head = cut(value, SHOWN_BYTES);
+            let more = if head.len() < value.len() { "…" } else { "" };
             let name = match lowered.place.name {
                 Name::MaxCompletionTokens => "max_completion_tokens",
                 _ => "max_tokens",
             };
-            format!("{name}={value}->{}", lowered.cap)
+            format!("{name}={head}{more}->{}", lowered.cap)
         });
         let added = self.added(changes).into_iter();
         let added = added.map(|(name, value)| format!("{name}={value} (default)"));

@@ -63,8 +63,9 @@ impl Fields {
             return;
         };
         message.set_first("role", "\"assistant\"");
-        if let Some(at) = message.0.iter().position(|(name, _)| name == "role") {
-            message.0[..=at].rotate_right(1);
+        let at = message.0.iter().position(|(name, _)| name == "role");
+        if let Some(to_role) = at.and_then(|at| message.0.get_mut(..=at)) {
+            to_role.rotate_right(1);
         }
         if !message.has("content") {
             message.set_raw("content", "null");
@@ -138,14 +139,11 @@ impl Fields {
                 (None, Some(last)) => last.saturating_add(u32::from(begins)),
             };
             members.retain(|member| member.key != "index");
-            let at = match calls.iter().position(|(known, _)| *known == index) {
-                Some(at) => at,
-                None => {
-                    calls.push((index, Self::default()));
-                    calls.len() - 1
-                }
+            let (_, call) = match calls.iter_mut().find(|(known, _)| *known == index) {
+                Some(call) => call,
+                None => calls.push_mut((index, Self::default())),
             };
-            calls[at].1.merge(&members);
+            call.merge(&members);
         }
     }
 

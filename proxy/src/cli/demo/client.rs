@@ -125,7 +125,7 @@ impl Client {
                     Ok(response) => last = response.status().to_string(),
                     Err(error) => last = error.to_string(),
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                pause().await;
             }
         };
         let waited = tokio::time::timeout(limit, asking).await;
@@ -134,6 +134,12 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// Waits before the admin API is asked again.
+#[expect(clippy::disallowed_methods, reason = "the admin API tells no events")]
+pub(super) async fn pause() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
 impl Reply {

@@ -15,6 +15,7 @@ use pingora::server::ShutdownWatch;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::*;
 
@@ -214,10 +215,12 @@ async fn tour_with(flaw: Flaw) -> (bool, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (_never, shutdown) = watch::channel(false);
-    let serving = tokio::spawn(async move {
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        let mut connections = JoinSet::new();
         while let Ok((socket, _)) = listener.accept().await {
             let (stand_in, shutdown) = (stand_in.clone(), shutdown.clone());
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 stand_in
                     .process_new(Box::new(Stream::from(socket)), &shutdown)
                     .await
@@ -230,7 +233,6 @@ async fn tour_with(flaw: Flaw) -> (bool, String) {
     let mut report = Report::new(&mut printed, false);
     let mut tour = Tour::new(&client, &backends, &folder, b"component");
     let succeeded = take_tour(&mut tour, &mut report).await.unwrap();
-    serving.abort();
     (succeeded, String::from_utf8(printed).unwrap())
 }
 

@@ -85,15 +85,13 @@ impl<'a> Checker<'a> {
         if !self.knows(pointer) {
             return self.ignored.insert(problem);
         }
-        self.errors.push(problem);
-        self.errors.last_mut().expect("one was pushed just now")
+        self.errors.push_mut(problem)
     }
 
     /// Reports something that is allowed and probably not meant.
     fn warn(&mut self, pointer: &str, message: impl Into<String>) -> &mut Problem {
         let problem = self.document.problem(pointer, message);
-        self.warnings.push(problem);
-        self.warnings.last_mut().expect("one was pushed just now")
+        self.warnings.push_mut(problem)
     }
 
     /// Whether a field has the value that the user means.

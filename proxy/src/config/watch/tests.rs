@@ -21,6 +21,7 @@ async fn report(reports: &mut mpsc::Receiver<()>, after: &str) {
 /// Proves that nothing was reported: a later change of another watched file is the next report,
 /// and the only one.
 async fn silent(reports: &mut mpsc::Receiver<()>, marker: &Path, about: &str) {
+    #[expect(clippy::disallowed_methods, reason = "silence is no event")]
     tokio::time::sleep(DEBOUNCE * 5).await;
     assert!(reports.try_recv().is_err(), "reported: {about}");
     replace(marker, about);

@@ -62,9 +62,8 @@ fn of(edits: &[RawEdit]) -> Guest {
 /// result, `2` an image, `3` the last question.
 fn conversation() -> Arc<Prompt> {
     let mut tool = message(Role::Tool, "");
-    let content = match text("forty-two degrees").clone() {
-        Part::Text(text) => text,
-        _ => unreachable!("made so"),
+    let Part::Text(content) = text("forty-two degrees").clone() else {
+        panic!("made so");
     };
     tool.parts = vec![Part::ToolResult(ToolResult {
         id: "call-1".to_owned(),

@@ -362,10 +362,12 @@ async fn half_written_file_is_awaited() {
     let path = bench.path("guest.wasm");
     fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     let host = Arc::clone(&bench.host);
-    let loading = tokio::spawn(async move { host.load(Arc::new(slot), PATIENCE).await });
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    fs::write(&path, &whole).unwrap();
-    assert!(loading.await.unwrap().is_ok());
+    let (loaded, ()) = tokio::join!(host.load(Arc::new(slot), PATIENCE), async {
+        #[expect(clippy::disallowed_methods, reason = "a slow writer is played")]
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        fs::write(&path, &whole).unwrap();
+    });
+    assert!(loaded.is_ok());
     assert_eq!(bench.refused(), 0);
 }
 

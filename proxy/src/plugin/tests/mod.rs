@@ -8,6 +8,7 @@ mod hostile_files;
 mod loading;
 mod quarantine;
 
+use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -212,16 +213,28 @@ pub(super) fn context<'a>(prompt: &'a Arc<Prompt>, headers: &'a HeaderMap) -> Ca
 
 /// Waits until the plugin's pool is full and idle again.
 async fn full(plugin: &Plugin) -> PluginStatus {
+    eventually("the pool is full again", || {
+        let status = plugin.status();
+        match status.state == "ready" && status.idle_instances == INSTANCES {
+            true => Ok(status),
+            false => Err(format!("{status:?}")),
+        }
+    })
+    .await
+}
+
+/// Polls until `look` gives a value, for at most 20 s.
+async fn eventually<T, S: Debug>(claim: &str, mut look: impl FnMut() -> Result<T, S>) -> T {
     let begun = Instant::now();
     loop {
-        let status = plugin.status();
-        if status.state == "ready" && status.idle_instances == INSTANCES {
-            return status;
+        match look() {
+            Ok(value) => return value,
+            Err(seen) => assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "{claim}, last: {seen:?}"
+            ),
         }
-        assert!(
-            begun.elapsed() < Duration::from_secs(20),
-            "pool full again, last: {status:?}"
-        );
+        #[expect(clippy::disallowed_methods, reason = "this is the polling")]
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

@@ -21,9 +21,7 @@ fn quarantined(bench: &Bench) -> i64 {
 /// Faults until the plugin is off the path.
 async fn fault(bench: &Bench, plugin: &Plugin, command: &str, times: usize) {
     for _ in 0..times {
-        while plugin.inner.pool.idle() == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        idle(plugin, 1).await;
         let _ = ask(plugin, command).await;
     }
     assert_eq!(quarantined(bench), 1);
@@ -45,7 +43,7 @@ async fn plugin_that_keeps_faulting_is_not_called_until_a_probe_goes_well() {
     assert_eq!(status.last_error.unwrap().kind, "trap");
 
     plugin.inner.breaker.make_due();
-    full_pool(&plugin).await;
+    idle(&plugin, INSTANCES).await;
     assert!(ask(&plugin, "auto").await.unwrap().is_some(), "the probe");
     assert_eq!(quarantined(&bench), 0);
     assert_eq!(full(&plugin).await.next_probe_ms, None);
@@ -57,7 +55,7 @@ async fn probe_that_faults_leaves_it_off_the_path() {
     let plugin = loaded(&bench, 1, OnFailure::Skip).await;
     fault(&bench, &plugin, "n", 1).await;
     plugin.inner.breaker.make_due();
-    full_pool(&plugin).await;
+    idle(&plugin, INSTANCES).await;
     assert_eq!(ask(&plugin, "n").await, Ok(None));
     assert_eq!(bench.counted("invalid_output"), 2);
     assert_eq!(ask(&plugin, "auto").await, Ok(None));
@@ -99,9 +97,11 @@ async fn swap_begins_anew() {
     assert!(ask(&next, "auto").await.unwrap().is_some());
 }
 
-/// Waits until no instance is being replaced, whatever the breaker says.
-async fn full_pool(plugin: &Plugin) {
-    while plugin.inner.pool.idle() < INSTANCES {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+/// Waits until so many instances are idle, whatever the breaker says.
+async fn idle(plugin: &Plugin, instances: usize) {
+    eventually("instances are idle", || match plugin.inner.pool.idle() {
+        idle if idle < instances => Err(idle),
+        _ => Ok(()),
+    })
+    .await;
 }

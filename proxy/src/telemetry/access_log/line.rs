@@ -255,7 +255,7 @@ mod tests {
             outcome: Outcome::Complete,
             ..Record::default()
         };
-        record.stages[Stage::Parse as usize] = Duration::from_micros(12);
+        *record.stages.get_mut(Stage::Parse) = Duration::from_micros(12);
         record
     }
 

@@ -63,8 +63,8 @@ impl Sending {
         body: &[u8],
         limit: Duration,
     ) -> Result<Written, AttemptError> {
-        let with_head = body.len().min(WRITE_BYTES.saturating_sub(head.len()));
-        let (first, rest) = body.split_at(with_head);
+        let room = WRITE_BYTES.saturating_sub(head.len());
+        let (first, rest) = body.split_at_checked(room).unwrap_or((body, &[]));
         head.extend_from_slice(first);
         match self.write(&head, limit).await? {
             Written::All if !rest.is_empty() => self.write(rest, limit).await,

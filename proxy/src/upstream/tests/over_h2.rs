@@ -9,6 +9,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::join;
+use tokio::task::JoinSet;
 
 use super::super::testing::{Server, pick, pool, post, timeouts};
 use super::super::{AttemptError, Exchange, Pool, Retry, UpstreamError, Wrote};
@@ -19,7 +20,7 @@ use crate::config::Protocol;
 /// A backend's end of a connection, driven in the background, which hands requests over.
 struct H2 {
     requests: tokio::sync::mpsc::UnboundedReceiver<(Request<RecvStream>, SendResponse<Bytes>)>,
-    task: tokio::task::JoinHandle<()>,
+    _serving: JoinSet<()>,
 }
 
 impl H2 {
@@ -30,12 +31,16 @@ impl H2 {
         server.initial_connection_window_size(16 << 20);
         let mut connection: Connection<S, Bytes> = server.handshake(stream).await.unwrap();
         let (hand_over, requests) = tokio::sync::mpsc::unbounded_channel();
-        let task = tokio::spawn(async move {
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
             while let Some(Ok(accepted)) = connection.accept().await {
                 let _ = hand_over.send(accepted);
             }
         });
-        Self { requests, task }
+        Self {
+            requests,
+            _serving: serving,
+        }
     }
 
     async fn request(&mut self) -> (Request<Vec<u8>>, SendResponse<Bytes>) {
@@ -51,12 +56,6 @@ impl H2 {
             body.extend_from_slice(&data);
         }
         (Request::from_parts(parts, body), respond)
-    }
-}
-
-impl Drop for H2 {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

@@ -110,11 +110,11 @@ fn a_limit_of_many_digits_does_not_fill_the_log() {
         max_tokens_cap: Some(1),
         ..Changes::default()
     };
-    let body = format!(
-        r#"{{"model":"m","max_tokens":{},"messages":[]}}"#,
-        "9".repeat(300)
-    );
-    assert!(chat(&body).changed(&capped)[0].len() < 60);
+    let wide_spaces = format!("\"{}9\"", "\u{3000}".repeat(100));
+    for limit in ["9".repeat(300), wide_spaces] {
+        let body = format!(r#"{{"model":"m","max_tokens":{limit},"messages":[]}}"#);
+        assert!(chat(&body).changed(&capped)[0].len() < 60, "{limit}");
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ use pingora::apps::ServerApp as _;
 use pingora::protocols::l4::stream::Stream;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
 pub(super) use persona::Persona;
 use serve::Model;
@@ -50,7 +50,8 @@ impl Pace {
 pub(super) struct Backend {
     address: SocketAddr,
     model: Arc<Model>,
-    accepting: JoinHandle<()>,
+    /// Accepts for as long as the backend is held.
+    _accepting: JoinSet<()>,
 }
 
 impl Backend {
@@ -66,11 +67,12 @@ impl Backend {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let model = Arc::new(Model::new(name, persona, pace));
-        let accepting = tokio::spawn(accept(listener, model.clone()));
+        let mut accepting = JoinSet::new();
+        accepting.spawn(accept(listener, model.clone()));
         Ok(Self {
             address,
             model,
-            accepting,
+            _accepting: accepting,
         })
     }
 
@@ -92,12 +94,6 @@ impl Backend {
     /// The body of the newest of them.
     pub(super) fn last_body(&self) -> serde_json::Value {
         self.model.last_body()
-    }
-}
-
-impl Drop for Backend {
-    fn drop(&mut self) {
-        self.accepting.abort();
     }
 }
 

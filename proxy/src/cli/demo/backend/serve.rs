@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -120,7 +120,7 @@ impl Model {
                         let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
                         if tokens > 0 {
                             let thinking = self.pace.first_token + self.pace.token * tokens;
-                            tokio::time::sleep(thinking).await;
+                            think(thinking).await;
                         }
                         send_json(session, status, &body).await
                     }
@@ -153,7 +153,7 @@ impl Model {
                 return Ok(Next::Cut);
             }
             if event.is_token {
-                tokio::time::sleep(pause).await;
+                think(pause).await;
                 pause = self.pace.token;
             }
             session.write_response_body(event.bytes, false).await?;
@@ -161,6 +161,12 @@ impl Model {
         session.finish_body().await?;
         Ok(Next::Keep)
     }
+}
+
+/// Takes the time that a model would take.
+#[expect(clippy::disallowed_methods, reason = "the time itself is played")]
+async fn think(time: Duration) {
+    tokio::time::sleep(time).await;
 }
 
 #[async_trait]

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::{Step, Tour};
-use crate::cli::demo::client::Client;
+use crate::cli::demo::client::{Client, pause};
 use crate::cli::demo::questions;
 
 /// Clients that ask during the swap.
@@ -113,7 +113,7 @@ async fn swap(tour: &Tour<'_>) -> anyhow::Result<Swapped> {
         if began.elapsed() > SWAP_LIMIT {
             bail!("no new generation after {SWAP_LIMIT:?}");
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        pause().await;
     }
 }
 

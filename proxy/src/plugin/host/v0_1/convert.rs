@@ -2,9 +2,10 @@
 
 use super::bindings::exports::sluicegate::plugin::{cache, classify, compress, lifecycle};
 use super::bindings::sluicegate::plugin::types::{self, AttributeParam, AttributeResult};
+use crate::api::text::cut;
 use crate::config::TextWindow;
 use crate::plugin::failure::{Failure, FailureKind};
-use crate::plugin::text;
+use crate::plugin::text::escape_control;
 use crate::plugin::types::{
     AnswerFacts, Attribute, ConfigIssue, Decision, Finish, MetricDeclaration, MetricKind, Modality,
     Opinion, PluginInfo, Scope, Scored,
@@ -27,10 +28,7 @@ pub(super) fn failure(failure: types::Failure) -> Failure {
         types::Failure::Exhausted(detail) => (FailureKind::Exhausted, detail),
         types::Failure::Internal(detail) => (FailureKind::Internal, detail),
     };
-    Failure::new(
-        kind,
-        text::escape_control(text::cut(&detail, FAILURE_BYTES)),
-    )
+    Failure::new(kind, escape_control(cut(&detail, FAILURE_BYTES)))
 }
 
 pub(super) fn info(info: lifecycle::PluginInfo) -> PluginInfo {
@@ -69,8 +67,8 @@ fn metric(metric: lifecycle::Metric) -> MetricDeclaration {
 
 pub(super) fn issue(issue: &lifecycle::ConfigIssue) -> ConfigIssue {
     ConfigIssue {
-        pointer: text::escape_control(text::cut(&issue.path, ISSUE_BYTES)).into_owned(),
-        message: text::escape_control(text::cut(&issue.message, ISSUE_BYTES)).into_owned(),
+        pointer: escape_control(cut(&issue.path, ISSUE_BYTES)).into_owned(),
+        message: escape_control(cut(&issue.message, ISSUE_BYTES)).into_owned(),
     }
 }
 

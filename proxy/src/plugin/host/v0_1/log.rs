@@ -3,8 +3,9 @@
 use tracing::Level as Loudness;
 
 use super::bindings::sluicegate::plugin::log::{Host, Level};
+use crate::api::text::cut;
 use crate::plugin::state::State;
-use crate::plugin::text;
+use crate::plugin::text::escape_control;
 
 /// Longest message, in bytes, before control characters are escaped.
 const MESSAGE_BYTES: usize = 1024;
@@ -28,7 +29,7 @@ impl Host for State {
         let slot = self.shared.slot.name.as_str();
         let plugin = self.shared.plugin.as_str();
         let request_id = self.call.request_id.as_str();
-        let message = text::escape_control(text::cut(&message, MESSAGE_BYTES));
+        let message = escape_control(cut(&message, MESSAGE_BYTES));
         match level {
             Level::Error => tracing::error!(slot, plugin, request_id, "{message}"),
             Level::Warn => tracing::warn!(slot, plugin, request_id, "{message}"),
