@@ -47,7 +47,7 @@ use crate::api::request::Request;
 
 pub(crate) use self::client::{Client, Head};
 pub(crate) use self::context::{RequestContext, Shared};
-pub(crate) use self::snapshot::Snapshot;
+pub(crate) use self::snapshot::{Plugins, Snapshot};
 
 /// Serves one request and leaves exactly one record of it, however it ends.
 pub(crate) async fn serve(

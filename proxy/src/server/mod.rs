@@ -299,6 +299,7 @@ fn builder(
         overrides,
         host,
         registry: Registry::new(Arc::clone(metrics), control.handle().clone()),
+        metrics: Arc::clone(metrics),
     })
 }
 

@@ -16,9 +16,10 @@ use super::live::Live;
 use crate::cache::Memory;
 use crate::config::watch::Watcher;
 use crate::config::{self, Config, Loaded, Locator, Overrides, Problems, Slot, SlotName};
-use crate::pipeline::Snapshot;
+use crate::pipeline::{Plugins, Snapshot};
 use crate::plugin::{Host, LoadError, Plugin};
-use crate::telemetry::log;
+use crate::telemetry::forget::Names;
+use crate::telemetry::{Alive, Metrics, log};
 use crate::upstream::Registry;
 
 /// Reloads that may wait; more of them would find the same files.
@@ -98,6 +99,7 @@ pub(super) struct Builder {
     pub(super) overrides: Overrides,
     pub(super) host: Arc<Host>,
     pub(super) registry: Arc<Registry>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// A candidate that may be swapped in.
@@ -169,6 +171,18 @@ impl Builder {
         })
     }
 
+    /// Forgets the names that neither the running config nor what is left of older ones uses.
+    fn forget_gone(&self, running: &Snapshot) {
+        let slots = running_plugins(running).map(|plugin| &plugin.slot().name);
+        let backends = self.registry.names();
+        self.metrics.forget_gone(&Names {
+            slots: self.host.forget_slots(&slots.collect()),
+            pools: backends.iter().map(|(pool, _)| pool.clone()).collect(),
+            backends,
+            labels: running.labels().map(ToString::to_string).collect(),
+        });
+    }
+
     fn assemble(
         &self,
         generation: u64,
@@ -184,24 +198,14 @@ impl Builder {
             );
         let pools = self.registry.pools(config);
         let mut plugins = plugins.into_iter();
-        let classifiers = plugins
-            .by_ref()
-            .take(config.pipeline.classify.len())
-            .collect();
-        let compressors = plugins
-            .by_ref()
-            .take(config.pipeline.compress.len())
-            .collect();
-        let cache_policy = plugins.next();
-        Snapshot::new(
-            generation,
-            Arc::clone(config),
-            pools,
-            cache,
-            classifiers,
-            compressors,
-            cache_policy,
-        )
+        let (classify, compress) = (&config.pipeline.classify, &config.pipeline.compress);
+        let plugins = Plugins {
+            classifiers: plugins.by_ref().take(classify.len()).collect(),
+            compressors: plugins.by_ref().take(compress.len()).collect(),
+            cache_policy: plugins.next(),
+        };
+        let alive = Alive::new(self.metrics.snapshots.clone());
+        Snapshot::new(generation, Arc::clone(config), pools, cache, plugins, alive)
     }
 }
 
@@ -321,6 +325,7 @@ impl Reloader {
     /// One candidate: swapped in, or refused with everything that is wrong.
     async fn round(&mut self, cause: &'static str) -> Result<u64, Refused> {
         let running = self.live.snapshot();
+        self.builder.forget_gone(&running);
         let outcome = self.builder.build(Some(&running)).await;
         let reloads = &self.live.shared().metrics.reloads;
         match outcome {
