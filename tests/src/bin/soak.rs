@@ -13,6 +13,10 @@ const USAGE: &str = "usage: cargo xtask soak [--swaps N] [--seed N] [--streams N
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
+    if std::env::args().skip(1).any(|argument| argument == "--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let plan = match parse(std::env::args().skip(1)) {
         Ok(plan) => plan,
         Err(what) => {
