@@ -11,7 +11,7 @@ use http::StatusCode;
 
 use super::answer::{Answer, Body};
 use super::cache_policy::Plan;
-use super::context::RequestContext;
+use super::context::{RequestContext, Shared};
 use super::forward::Reply;
 use super::reply;
 use super::snapshot::Snapshot;
@@ -51,7 +51,7 @@ impl Shelf {
 /// A place in the cache that an answer takes when it turns out whole.
 pub(crate) struct Seat {
     shelf: Shelf,
-    control: tokio::runtime::Handle,
+    shared: Arc<Shared>,
     key: Key,
     ttl: Duration,
     memo: String,
@@ -103,7 +103,7 @@ pub(super) fn run(
     let content_type = content_type.and_then(|value| value.to_str().ok());
     let mut seat = Box::new(Seat {
         shelf,
-        control: cx.shared.control.clone(),
+        shared: Arc::clone(&cx.shared),
         // Another model's answer belongs to that model.
         key: match fallback {
             true => plan.basis.key(asked, &model),
@@ -173,7 +173,8 @@ impl Seat {
         if self.recorder.is_over() {
             return;
         }
-        let control = self.control.clone();
+        let shared = Arc::clone(&self.shared);
+        let control = shared.control.clone();
         control.spawn(async move {
             if let Some(policy) = &self.shelf.policy {
                 let Some(policy) = policy.upgrade() else {
@@ -195,8 +196,15 @@ impl Seat {
                 return;
             };
             // A tokenizer takes milliseconds: not on a thread that others wait for.
-            let counted = tokio::task::spawn_blocking(move || with_usage(stored, prompt_tokens));
-            if let (Ok(stored), Some(cache)) = (counted.await, self.shelf.cache.upgrade()) {
+            let stored = match is_counted(&stored) {
+                true => Some(stored),
+                false => {
+                    shared
+                        .count(move || with_usage(stored, prompt_tokens))
+                        .await
+                }
+            };
+            if let (Some(stored), Some(cache)) = (stored, self.shelf.cache.upgrade()) {
                 cache.put(self.key, stored, self.ttl);
             }
         });
@@ -218,11 +226,13 @@ impl Seat {
     }
 }
 
+/// Whether an answer has the upstream's count, or needs none.
+fn is_counted(stored: &Stored) -> bool {
+    stored.usage.is_some() || stored.endpoint == Endpoint::Embeddings
+}
+
 /// An answer without the upstream's count gets ours, for a client that wants one on replay.
 fn with_usage(stored: Stored, prompt_tokens: u32) -> Stored {
-    if stored.usage.is_some() || stored.endpoint == Endpoint::Embeddings {
-        return stored;
-    }
     let completion = tokens::exact(&stored.model, &replay::text(&stored));
     Stored {
         usage: Some(Usage {
