@@ -25,11 +25,11 @@ impl ConfigMap {
         }
     }
 
-    /// Puts up a new version in the kubelet's order: all files, the flip, the names, and away with
-    /// the old folder.
-    fn publish(&mut self, files: &[(&str, &[u8])]) {
+    /// Puts up a new version in the kubelet's order: all files, the flip, the names. Gives the old
+    /// folder, which goes then.
+    fn publish(&mut self, files: &[(&str, &[u8])]) -> PathBuf {
         let data = self.root.join("..data");
-        let old = fs::read_link(&data).ok();
+        let old = fs::read_link(&data).unwrap_or_default();
         self.version += 1;
         let folder = format!("..2026_01_01_00_00_{:02}.{:09}", self.version, self.version);
         fs::create_dir(self.root.join(&folder)).unwrap();
@@ -43,9 +43,7 @@ impl ConfigMap {
                 symlink(format!("..data/{name}"), self.root.join(name)).unwrap();
             }
         }
-        if let Some(old) = old {
-            fs::remove_dir_all(self.root.join(old)).unwrap();
-        }
+        self.root.join(old)
     }
 }
 
@@ -58,11 +56,23 @@ async fn flip_of_a_config_map_takes_config_and_plugin_together() {
     for round in 1..=3 {
         let generation = bench.proxy.generation().await;
         let config = bench.config(&format!("-{round}"));
-        mount.publish(&[
+        let old = mount.publish(&[
             ("sluicegate.toml", config.as_bytes()),
             (FILE, &bench.component(round)),
         ]);
-        bench.serves(&format!("marked-00{round}-{round}")).await;
+        let label = format!("marked-00{round}-{round}");
+        let serves = bench.serves(&label);
+        // The flip alone must be seen, and the kubelet's removal of the old folder right after it.
+        match round {
+            2 => {
+                serves.await;
+                fs::remove_dir_all(old).unwrap();
+            }
+            _ => {
+                fs::remove_dir_all(old).unwrap();
+                serves.await;
+            }
+        }
         assert_eq!(bench.proxy.generation().await, generation + 1);
     }
     // One without the other never served.
