@@ -18,6 +18,13 @@ static BUILDING: Mutex<()> = Mutex::new(());
 /// `black_box`, so that the compiler keeps it in one piece.
 const MARK: &str = "marked-000";
 
+/// Sections of a component, by their ids in the binary format.
+const CUSTOM: u8 = 0;
+const CORE_MODULE: u8 = 1;
+
+/// Rounds of the function that is slow to compile.
+const SLOW_STEPS: usize = 25_000;
+
 /// A code block of a Markdown file that says which file it is.
 #[derive(Debug, Clone)]
 pub struct Snippet {
@@ -210,6 +217,62 @@ impl Guest {
         (Self(bytes), label)
     }
 
+    /// The same component with a label that breaks the contract, as the smoke call shows.
+    ///
+    /// # Panics
+    /// When there is no label in it.
+    #[must_use]
+    pub fn with_wrong_label(&self) -> Self {
+        let mark = &MARK.as_bytes()[..MARK.len() - 3];
+        let mut bytes = self.0.clone();
+        let place = bytes
+            .windows(mark.len())
+            .position(|window| window == mark)
+            .expect("the label is there");
+        bytes[place..place + mark.len()].copy_from_slice(b"MARKED!");
+        Self(bytes)
+    }
+
+    /// The same component, made as large as this by a section that nobody reads.
+    #[must_use]
+    pub fn padded(mut self, bytes: usize) -> Self {
+        let mut section = vec![3];
+        section.extend_from_slice(b"pad");
+        section.resize(bytes.saturating_sub(self.0.len()), 0);
+        self.add_section(CUSTOM, &section);
+        self
+    }
+
+    /// The same component with a core module that nobody instantiates, but that takes a compiler a
+    /// second or more.
+    #[must_use]
+    pub fn slow_to_compile(mut self) -> Self {
+        // One function, so that more cores do not make it faster: i32 -> i32, which goes on adding
+        // and shifting its argument.
+        let mut body = vec![0]; // locals
+        body.extend_from_slice(&[0x20, 0]); // local.get 0
+        for _ in 0..SLOW_STEPS {
+            // local.get 0, i32.add, local.tee 0, i32.const 7, i32.rotl
+            body.extend_from_slice(&[0x20, 0, 0x6a, 0x22, 0, 0x41, 7, 0x77]);
+        }
+        body.push(0x0b); // end
+        let mut code = vec![1];
+        code.extend_from_slice(&leb128(body.len()));
+        code.extend_from_slice(&body);
+        let mut module = Self(b"\0asm\x01\0\0\0".to_vec());
+        module.add_section(1, &[1, 0x60, 1, 0x7f, 1, 0x7f]); // types
+        module.add_section(3, &[1, 0]); // functions
+        module.add_section(10, &code);
+        self.add_section(CORE_MODULE, &module.0);
+        self
+    }
+
+    fn add_section(&mut self, id: u8, content: &[u8]) {
+        self.0.push(id);
+        self.0.extend_from_slice(&leb128(content.len()));
+        self.0.extend_from_slice(content);
+    }
+
     /// SHA-256 in hex, as the admin API shows it.
     #[must_use]
     pub fn sha256(&self) -> String {
@@ -219,6 +282,20 @@ impl Guest {
                 let _ = write!(hex, "{byte:02x}");
                 hex
             })
+    }
+}
+
+/// A length as WebAssembly writes it: seven bits a byte, the low ones first.
+fn leb128(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let low = u8::try_from(number & 0x7f).expect("seven bits");
+        number >>= 7;
+        if number == 0 {
+            bytes.push(low);
+            return bytes;
+        }
+        bytes.push(low | 0x80);
     }
 }
 

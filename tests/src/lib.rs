@@ -21,11 +21,14 @@ mod config;
 mod eventually;
 mod guest;
 mod metrics;
+mod process;
 mod proxy;
 mod python;
 #[cfg(test)]
 mod self_test;
+pub mod soak;
 mod stream;
+mod traffic;
 mod wire;
 
 pub use ask::{ANSWER, ask, ask_streaming, chat_with};
@@ -38,4 +41,5 @@ pub use metrics::Metrics;
 pub use proxy::{Finished, Plugin, Proxy, run, start_refused};
 pub use python::Venv;
 pub use stream::{ends_with_done, error_event, events, median, text_of};
+pub use traffic::{Outcome, Traffic};
 pub use wire::Head;

@@ -425,6 +425,15 @@ impl Proxy {
         self.output.lock().unwrap().clone()
     }
 
+    /// All warnings and errors in the log so far.
+    #[must_use]
+    pub fn severe_lines(&self) -> Vec<String> {
+        let is_severe = |line: &String| {
+            line.contains(r#""level":"ERROR""#) || line.contains(r#""level":"WARN""#)
+        };
+        self.output().into_iter().filter(is_severe).collect()
+    }
+
     /// Awaits an output line that contains this text.
     pub async fn await_line(&self, text: &str) -> String {
         eventually(&format!("the log says {text:?}"), async || {

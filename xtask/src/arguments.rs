@@ -16,6 +16,9 @@ commands:
                      With arguments, only the workspace's tests, and the runner gets them:
                      `cargo xtask test -E 'package(sluicegate-tests)'` (nextest), or
                      `cargo xtask test -p sluicegate pipeline`
+  soak [ARGUMENTS]   swap plugins and config under load, with streams open all the while, and print
+                     what failed, and how files and memory grew; 2,000 swaps take about ten
+                     minutes. `--swaps N`, `--streams N`, `--seed N`
   schema             write the config's JSON Schema anew, from the types
   help               print this
 
@@ -35,6 +38,7 @@ pub(crate) enum Task {
     Help,
     Demo(Vec<OsString>),
     Test(Vec<OsString>),
+    Soak(Vec<OsString>),
     Schema,
 }
 
@@ -52,6 +56,7 @@ impl Task {
         match command.to_str() {
             Some("demo") => Ok(Self::Demo(rest)),
             Some("test") => Ok(Self::Test(rest)),
+            Some("soak") => Ok(Self::Soak(rest)),
             Some("schema") if rest.is_empty() => Ok(Self::Schema),
             Some("schema") => Err(Stop::Usage("`schema` takes no arguments".to_owned())),
             Some("help" | "-h" | "--help") => Ok(Self::Help),
@@ -80,6 +85,10 @@ mod tests {
             parse(&["demo", "--once"]).unwrap(),
             Task::Demo(vec!["--once".into()])
         );
+        assert_eq!(
+            parse(&["soak", "--swaps", "100"]).unwrap(),
+            Task::Soak(vec!["--swaps".into(), "100".into()])
+        );
     }
 
     #[test]
@@ -102,7 +111,7 @@ mod tests {
 
     #[test]
     fn help_lists_every_command() {
-        for command in ["demo", "test", "schema", "help"] {
+        for command in ["demo", "test", "soak", "schema", "help"] {
             assert!(HELP.contains(&format!("\n  {command} ")), "{command}");
         }
     }

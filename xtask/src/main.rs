@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         }
         Task::Demo(arguments) => tasks::demo(&arguments),
         Task::Test(arguments) => tasks::test(&arguments),
+        Task::Soak(arguments) => tasks::soak(&arguments),
         Task::Schema => tasks::schema(),
     });
     match done {

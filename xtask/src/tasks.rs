@@ -1,9 +1,11 @@
 //! The tasks, each as the list of commands that it is.
 
+use std::env;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::command::{cargo, output, replace_by, root, run, run_and_count};
+use crate::command::{cargo, output, program, replace_by, root, run, run_and_count};
 use crate::stop::Stop;
 use crate::tally::Tally;
 use crate::{python, setup};
@@ -92,6 +94,29 @@ fn workspace_runner(arguments: &[OsString]) -> Command {
     };
     runner.args(arguments);
     runner
+}
+
+/// `cargo xtask soak`: does not return where it starts. The driver finds the proxy beside itself,
+/// so both are built first, with the selection of the tests.
+///
+/// # Errors
+/// What is missing, a build that failed, or why the driver could not be started.
+pub(crate) fn soak(arguments: &[OsString]) -> Result<(), Stop> {
+    setup::ready_to_build()?;
+    run(&mut cargo(&BUILD))?;
+    let driver = beside_this(&format!("soak{}", env::consts::EXE_SUFFIX))?;
+    let mut command = program(driver);
+    command.args(arguments);
+    replace_by(command)
+}
+
+/// A program that cargo has put into the folder where it put this one.
+fn beside_this(name: &str) -> Result<PathBuf, Stop> {
+    let this = env::current_exe().map_err(|source| Stop::Start {
+        command: name.to_owned(),
+        source,
+    })?;
+    Ok(this.with_file_name(name))
 }
 
 /// `cargo xtask schema`: the test that compares the checked-in schema with the types writes it

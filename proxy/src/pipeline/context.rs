@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::Semaphore;
+
 use super::error::Error;
 use crate::api::Endpoint;
 use crate::telemetry::access_log::AccessLog;
@@ -14,6 +16,36 @@ pub(crate) struct Shared {
     pub(crate) access_log: AccessLog,
     /// Where work goes that no client waits for: `admit`, exact token counts.
     pub(crate) control: tokio::runtime::Handle,
+    /// Exact token counts that run at once.
+    counting: Semaphore,
+}
+
+impl Shared {
+    /// Puts together what a process has once.
+    pub(crate) fn new(
+        metrics: Arc<Metrics>,
+        access_log: AccessLog,
+        control: tokio::runtime::Handle,
+    ) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            metrics,
+            access_log,
+            control,
+            counting: Semaphore::new(cores),
+        }
+    }
+
+    /// Counts tokens on a blocking thread, when it is its turn: a count for each request at once
+    /// would be hundreds of threads, each with memory of its own, beside the workers. None when the
+    /// process stops.
+    pub(super) async fn count<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let _turn = self.counting.acquire().await.ok()?;
+        self.control.spawn_blocking(work).await.ok()
+    }
 }
 
 /// One request's context. Dropping it ends the record: what never finished reads `aborted`.
@@ -97,26 +129,36 @@ impl RequestContext {
 impl Drop for RequestContext {
     fn drop(&mut self) {
         self.leave(Instant::now());
-        let mut record = std::mem::take(&mut self.record);
-        record.duration = self.started.elapsed();
+        let mut parting = Parting {
+            shared: Arc::clone(&self.shared),
+            record: std::mem::take(&mut self.record),
+            access_log: self.access_log,
+        };
+        parting.record.duration = self.started.elapsed();
         self.shared.metrics.requests_in_flight.dec();
-        match self.recount.take() {
-            None => leave_record(&self.shared, record, self.access_log),
-            Some(recount) => {
-                let (shared, log) = (Arc::clone(&self.shared), self.access_log);
-                self.shared.control.spawn_blocking(move || {
-                    recount.run(&mut record);
-                    leave_record(&shared, record, log);
-                });
-            }
+        if let Some(recount) = self.recount.take() {
+            let shared = Arc::clone(&self.shared);
+            self.shared.control.spawn(async move {
+                // Uncounted at the end of the process, and written all the same.
+                let _ = shared.count(move || recount.run(&mut parting.record)).await;
+            });
         }
     }
 }
 
-/// Counts the record and hands it to the access log.
-fn leave_record(shared: &Shared, record: Record, log: bool) {
-    observe(&shared.metrics, &record);
-    if log {
-        shared.access_log.write(record);
+/// A record that is complete but for a count. Dropping it counts it and hands it to the access log.
+struct Parting {
+    shared: Arc<Shared>,
+    record: Record,
+    access_log: bool,
+}
+
+impl Drop for Parting {
+    fn drop(&mut self) {
+        let record = std::mem::take(&mut self.record);
+        observe(&self.shared.metrics, &record);
+        if self.access_log {
+            self.shared.access_log.write(record);
+        }
     }
 }

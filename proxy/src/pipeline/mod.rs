@@ -4,7 +4,8 @@
 //! that a later stage needs, so most wrong orders do not compile. [`RequestContext`] holds what is
 //! true of the whole request: its clock, its stage times, its record. Whatever must be given back
 //! is a guard owned by a value in these functions: dropping the future cancels everything. The
-//! snapshot is held while the request is decided, and let go before a long answer streams.
+//! snapshot is held while the request is decided, and let go before its upstream is asked: an
+//! answer may take minutes, and must not keep plugins and pools that have been replaced.
 
 mod answer;
 mod authenticate;
@@ -40,12 +41,13 @@ use self::cache_lookup::Lookup;
 use self::compress::Wish;
 use self::error::Result;
 use self::route::Facts;
+use self::store::Shelf;
 use self::target::Destination;
 use crate::api::request::Request;
 
 pub(crate) use self::client::{Client, Head};
 pub(crate) use self::context::{RequestContext, Shared};
-pub(crate) use self::snapshot::Snapshot;
+pub(crate) use self::snapshot::{Plugins, Snapshot};
 
 /// Serves one request and leaves exactly one record of it, however it ends.
 pub(crate) async fn serve(
@@ -72,12 +74,12 @@ async fn answer(
     let caller = authenticate::run(cx, &snapshot, head)?;
     match destination {
         Destination::Models => models::run(&snapshot, &head.path),
-        Destination::Relay => Box::pin(relay::run(cx, &snapshot, &caller, client, head)).await,
+        Destination::Relay => Box::pin(relay::run(cx, snapshot, &caller, client, head)).await,
         Destination::Inspect(endpoint) => {
             let server = &snapshot.config.server;
             let request = parse::run(cx, server, client, head, endpoint).await?;
             // A client that leaves drops what is below, and with it the upstream exchange.
-            let decided = decide(cx, &snapshot, &caller, head, request);
+            let decided = decide(cx, snapshot, &caller, head, request);
             client.unless_gone(decided).await
         }
     }
@@ -86,34 +88,31 @@ async fn answer(
 /// Decides who answers. Returns before the body of the answer has been sent.
 async fn decide(
     cx: &mut RequestContext,
-    snapshot: &Snapshot,
+    snapshot: Arc<Snapshot>,
     caller: &Caller,
     head: &Head,
     request: Request,
 ) -> Result<Answer> {
-    let class = classify::run(cx, snapshot, caller, head, &request.prompt).await?;
+    let class = classify::run(cx, &snapshot, caller, head, &request.prompt).await?;
     let facts = Facts {
         head,
         caller,
         class: &class,
         prompt: Some(&request.prompt),
     };
-    let target = route::run(cx, snapshot, &facts)?;
+    let target = route::run(cx, &snapshot, &facts)?;
     let wish = Wish::of(cx, caller, head, &target.route);
-    let plan = cache_policy::run(cx, snapshot, &facts, &request, &target, wish).await?;
+    let plan = cache_policy::run(cx, &snapshot, &facts, &request, &target, wish).await?;
     let plan = match cache_lookup::run(cx, &snapshot.cache, plan)? {
         Lookup::Hit(stored) => return Ok(replay::run(&stored, &request.prompt)),
         Lookup::Miss(plan) => plan,
     };
     let asked = request.clone(); // a fallback's answer is stored under a key of what was asked
-    let request = compress::run(cx, snapshot, caller, head, request, &class, wish).await?;
+    let request = compress::run(cx, &snapshot, caller, head, request, &class, wish).await?;
+    let shelf = Shelf::of(&snapshot);
+    drop(snapshot);
     let candidates = balance::run(cx, &target);
     let reply = forward::run(cx, &request, caller, head, &target, candidates).await?;
-    Ok(store::run(
-        cx,
-        snapshot,
-        &request,
-        reply,
-        plan.map(|plan| (*plan, &asked)),
-    ))
+    let plan = plan.map(|plan| (*plan, &asked));
+    Ok(store::run(cx, shelf, &request, reply, plan))
 }

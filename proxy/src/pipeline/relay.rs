@@ -3,6 +3,8 @@
 //! The path gives the label where it says enough. Another attempt is made only while no byte of the
 //! body has been taken from the client.
 
+use std::sync::Arc;
+
 use super::answer::{Answer, Body, Relayed};
 use super::authenticate::Caller;
 use super::balance;
@@ -22,7 +24,7 @@ use crate::upstream::{self, AttemptError, Exchange, Outgoing, Retry, Wrote};
 /// Those of routing, and the last attempt's.
 pub(super) async fn run(
     cx: &mut RequestContext,
-    snapshot: &Snapshot,
+    snapshot: Arc<Snapshot>,
     caller: &Caller,
     client: &mut Client<'_>,
     head: &Head,
@@ -31,18 +33,20 @@ pub(super) async fn run(
         label: label_of(&head.path).map(Label::new),
         ..Class::default()
     };
-    classify::note_label(cx, snapshot, class.label.as_ref());
+    classify::note_label(cx, &snapshot, class.label.as_ref());
     let facts = Facts {
         head,
         caller,
         class: &class,
         prompt: None,
     };
-    let target = route::run(cx, snapshot, &facts)?;
+    let target = route::run(cx, &snapshot, &facts)?;
     let limit = snapshot.config.server.max_body_bytes;
     if content_length(&head.headers).is_some_and(|length| length > limit as u64) {
         return Err(Error::BodyTooLarge { limit });
     }
+    // A body may take as long to come as an answer.
+    drop(snapshot);
     let mut candidates = balance::run(cx, &target);
     cx.enter(Stage::Forward);
     let mut last = None;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::cache::Memory;
 use crate::config::{Config, Label};
 use crate::plugin::Plugin;
+use crate::telemetry::Alive;
 use crate::upstream::{Pool, Pools};
 
 /// The state that a request begins with and keeps.
@@ -23,6 +24,14 @@ pub(crate) struct Snapshot {
     labels: HashSet<Label>,
     /// First pool that serves a model name.
     models: HashMap<String, Arc<Pool>>,
+    _alive: Alive,
+}
+
+/// The plugins of a snapshot, by stage.
+pub(crate) struct Plugins {
+    pub(crate) classifiers: Vec<Arc<Plugin>>,
+    pub(crate) compressors: Vec<Arc<Plugin>>,
+    pub(crate) cache_policy: Option<Arc<Plugin>>,
 }
 
 impl Snapshot {
@@ -32,10 +41,14 @@ impl Snapshot {
         config: Arc<Config>,
         pools: Pools,
         cache: Arc<Memory>,
-        classifiers: Vec<Arc<Plugin>>,
-        compressors: Vec<Arc<Plugin>>,
-        cache_policy: Option<Arc<Plugin>>,
+        plugins: Plugins,
+        alive: Alive,
     ) -> Self {
+        let Plugins {
+            classifiers,
+            compressors,
+            cache_policy,
+        } = plugins;
         let labels = config
             .routes
             .iter()
@@ -59,7 +72,13 @@ impl Snapshot {
             cache_policy,
             labels,
             models,
+            _alive: alive,
         }
+    }
+
+    /// Labels that the config names.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = &Label> {
+        self.labels.iter()
     }
 
     /// True when a route names this label.

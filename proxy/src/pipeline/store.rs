@@ -11,7 +11,7 @@ use http::StatusCode;
 
 use super::answer::{Answer, Body};
 use super::cache_policy::Plan;
-use super::context::RequestContext;
+use super::context::{RequestContext, Shared};
 use super::forward::Reply;
 use super::reply;
 use super::snapshot::Snapshot;
@@ -24,15 +24,34 @@ use crate::api::{self, Usage, tokens};
 use crate::cache::{self, Key, Memory, Recorder, Stored, replay};
 use crate::plugin::{self, AnswerFacts, Finish, Plugin};
 
-/// A place in the cache that an answer takes when it turns out whole.
-pub(crate) struct Seat {
-    cache: Arc<Memory>,
-    /// Weak: a long stream does not keep a plugin that was swapped away. Its answer is then not
-    /// stored.
+/// What storing needs of a snapshot. Weak: an answer that takes long keeps no cache and no plugin
+/// that have been replaced meanwhile, and is then not stored.
+pub(crate) struct Shelf {
+    cache: Weak<Memory>,
     policy: Option<Weak<Plugin>>,
     /// What the policy's slot lets it see of the text.
     head_bytes: usize,
-    control: tokio::runtime::Handle,
+    /// Larger answers are not stored.
+    max_entry_bytes: usize,
+}
+
+impl Shelf {
+    /// Takes from a snapshot what is needed after it.
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let policy = snapshot.cache_policy.as_ref();
+        Self {
+            cache: Arc::downgrade(&snapshot.cache),
+            policy: policy.map(Arc::downgrade),
+            head_bytes: policy.map_or(0, |policy| policy.slot().answer_bytes as usize),
+            max_entry_bytes: snapshot.config.cache.max_entry_bytes,
+        }
+    }
+}
+
+/// A place in the cache that an answer takes when it turns out whole.
+pub(crate) struct Seat {
+    shelf: Shelf,
+    shared: Arc<Shared>,
     key: Key,
     ttl: Duration,
     memo: String,
@@ -57,7 +76,7 @@ struct Facts {
 /// Gives the answer its place in the cache, where the plan wants it stored.
 pub(super) fn run(
     cx: &RequestContext,
-    snapshot: &Snapshot,
+    shelf: Shelf,
     request: &Request,
     reply: Reply,
     plan: Option<(Plan, &Request)>,
@@ -74,7 +93,7 @@ pub(super) fn run(
         return answer;
     }
     let endpoint = request.prompt.endpoint;
-    let most = snapshot.config.cache.max_entry_bytes;
+    let most = shelf.max_entry_bytes;
     let recorder = match &answer.body {
         Body::Live(_) => Recorder::stream(endpoint, most),
         Body::Whole(..) if reply::is_json(&answer.headers) => Recorder::plain(endpoint, most),
@@ -83,10 +102,8 @@ pub(super) fn run(
     let content_type = answer.headers.get(http::header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());
     let mut seat = Box::new(Seat {
-        cache: Arc::clone(&snapshot.cache),
-        policy: snapshot.cache_policy.as_ref().map(Arc::downgrade),
-        head_bytes: head_bytes(snapshot),
-        control: cx.shared.control.clone(),
+        shelf,
+        shared: Arc::clone(&cx.shared),
         // Another model's answer belongs to that model.
         key: match fallback {
             true => plan.basis.key(asked, &model),
@@ -127,7 +144,7 @@ impl Seat {
         if !progress.is_well_formed() {
             return;
         }
-        let head = progress.head(self.head_bytes).to_owned();
+        let head = progress.head(self.shelf.head_bytes).to_owned();
         self.commit(Facts {
             finish: progress.finish(),
             text_bytes: progress.text_bytes,
@@ -142,7 +159,7 @@ impl Seat {
             return;
         }
         self.recorder.chunk(body);
-        let head = facts.head(self.head_bytes).to_owned();
+        let head = facts.head(self.shelf.head_bytes).to_owned();
         self.commit(Facts {
             finish: facts.finish,
             text_bytes: facts.text_bytes,
@@ -156,9 +173,10 @@ impl Seat {
         if self.recorder.is_over() {
             return;
         }
-        let control = self.control.clone();
+        let shared = Arc::clone(&self.shared);
+        let control = shared.control.clone();
         control.spawn(async move {
-            if let Some(policy) = &self.policy {
+            if let Some(policy) = &self.shelf.policy {
                 let Some(policy) = policy.upgrade() else {
                     return;
                 };
@@ -178,9 +196,16 @@ impl Seat {
                 return;
             };
             // A tokenizer takes milliseconds: not on a thread that others wait for.
-            let counted = tokio::task::spawn_blocking(move || with_usage(stored, prompt_tokens));
-            if let Ok(stored) = counted.await {
-                self.cache.put(self.key, stored, self.ttl);
+            let stored = match is_counted(&stored) {
+                true => Some(stored),
+                false => {
+                    shared
+                        .count(move || with_usage(stored, prompt_tokens))
+                        .await
+                }
+            };
+            if let (Some(stored), Some(cache)) = (stored, self.shelf.cache.upgrade()) {
+                cache.put(self.key, stored, self.ttl);
             }
         });
     }
@@ -201,17 +226,13 @@ impl Seat {
     }
 }
 
-/// What the policy's slot lets it see of an answer's text.
-fn head_bytes(snapshot: &Snapshot) -> usize {
-    let policy = snapshot.cache_policy.as_ref();
-    policy.map_or(0, |policy| policy.slot().answer_bytes as usize)
+/// Whether an answer has the upstream's count, or needs none.
+fn is_counted(stored: &Stored) -> bool {
+    stored.usage.is_some() || stored.endpoint == Endpoint::Embeddings
 }
 
 /// An answer without the upstream's count gets ours, for a client that wants one on replay.
 fn with_usage(stored: Stored, prompt_tokens: u32) -> Stored {
-    if stored.usage.is_some() || stored.endpoint == Endpoint::Embeddings {
-        return stored;
-    }
     let completion = tokens::exact(&stored.model, &replay::text(&stored));
     Stored {
         usage: Some(Usage {

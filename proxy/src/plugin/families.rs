@@ -5,10 +5,11 @@
 //! new without showing it, [`Families::publish`] registers it once the candidate has passed. One
 //! candidate at a time is between the two.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::Collector;
+use prometheus::proto::Metric;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts};
 
 use super::error::LoadError;
@@ -16,6 +17,7 @@ use super::state::MetricHandle;
 use super::types::{MetricDeclaration, MetricKind, PluginInfo};
 use crate::config::SlotName;
 use crate::telemetry::Metrics;
+use crate::telemetry::forget::{KEPT, Names, forget};
 
 /// All families that were ever registered.
 pub(super) struct Families {
@@ -111,6 +113,37 @@ impl Families {
         }
         Ok(())
     }
+
+    /// Forgets what was counted for slots that are not among `slots`, and the families that nobody
+    /// else counts in, within the bounds of [`crate::telemetry::forget`].
+    pub(super) fn forget_gone(&self, slots: &HashSet<String>) {
+        let names = Names {
+            slots: slots.clone(),
+            ..Names::default()
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unused = Vec::new();
+        for (name, family) in known.iter() {
+            let series = family.vector.series();
+            if series.iter().all(|series| names.lack(series.get_label())) {
+                unused.push(name.clone());
+            } else {
+                family.vector.forget_gone(&names);
+            }
+        }
+        if unused.len() <= KEPT {
+            return;
+        }
+        for name in unused {
+            if let Some(family) = known.remove(&name) {
+                // An error says that it is not registered, which is what is wanted.
+                let _ = self
+                    .metrics
+                    .registry()
+                    .unregister(family.vector.collector());
+            }
+        }
+    }
 }
 
 /// `sluicegate_plugin_<plugin>_<name>`, with `_total` after a counter.
@@ -160,6 +193,23 @@ impl Family {
 }
 
 impl Vector {
+    /// What has been counted, slot by slot.
+    fn series(&self) -> Vec<Metric> {
+        let families = match self {
+            Self::Counter(counter) => counter.collect(),
+            Self::Histogram(histogram) => histogram.collect(),
+        };
+        let series = families.into_iter().map(|mut family| family.take_metric());
+        series.flatten().collect()
+    }
+
+    fn forget_gone(&self, names: &Names) {
+        match self {
+            Self::Counter(counter) => forget(counter, KEPT, names),
+            Self::Histogram(histogram) => forget(histogram, KEPT, names),
+        }
+    }
+
     fn collector(&self) -> Box<dyn Collector> {
         match self {
             Self::Counter(counter) => Box::new(counter.clone()),

@@ -32,6 +32,7 @@ use super::view::ViewRules;
 use super::{Host, builtin, describe, inspect, smoke, text};
 use crate::api::hex::hex;
 use crate::config::{Slot, Source};
+use crate::telemetry::Alive;
 
 /// Log messages of one slot in a second.
 const LOGS_PER_SECOND: u32 = 50;
@@ -178,13 +179,15 @@ impl Host {
         let mut first = blueprint.make()?;
         smoke::call(&view, &mut first)?;
         let spares = usize::try_from(slot.spares).unwrap_or(usize::MAX);
+        let labels = [slot.name.as_str()];
         let pool = Pool::fill(
             blueprint,
             first,
             self.workers.saturating_add(spares),
             self.metrics
                 .plugin_idle_instances
-                .with_label_values(&[slot.name.as_str()]),
+                .with_label_values(&labels),
+            Alive::new(self.metrics.plugin_pools.with_label_values(&labels)),
             self.control.clone(),
         )?;
         Ok(Candidate {

@@ -39,7 +39,7 @@ mod text;
 mod types;
 mod view;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
@@ -151,6 +151,16 @@ impl Host {
     #[cfg(test)]
     pub(crate) fn refused(&self, slot: &SlotName) -> Option<Refused> {
         self.history(slot).last_refused()
+    }
+
+    /// Forgets the slots that are not among `named` and whose plugins are gone; gives the names of
+    /// those that remain, and forgets what plugins counted for the others.
+    pub(crate) fn forget_slots(&self, named: &HashSet<&SlotName>) -> HashSet<String> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.retain(|name, slot| named.contains(name) || slot.latest.strong_count() > 0);
+        let slots = slots.keys().map(ToString::to_string).collect();
+        self.families.forget_gone(&slots);
+        slots
     }
 
     fn history(&self, slot: &SlotName) -> Arc<History> {

@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 
 use super::error::LoadError;
 use super::instance::{Blueprint, LiveInstance};
+use crate::telemetry::Alive;
 
 /// Waiting time after a failed refill; doubles up to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
@@ -34,6 +35,8 @@ pub(super) struct Pool {
     retired: AtomicBool,
     refilling: AtomicBool,
     idle: IntGauge,
+    /// Counts this pool for as long as its compiled code is held.
+    _alive: Alive,
     control: Handle,
 }
 
@@ -47,24 +50,26 @@ impl Pool {
         first: LiveInstance,
         size: usize,
         idle: IntGauge,
+        alive: Alive,
         control: Handle,
     ) -> Result<Arc<Self>, LoadError> {
         let mut instances = vec![Box::new(first)];
         while instances.len() < size {
             instances.push(Box::new(blueprint.make()?));
         }
-        let alive = instances.len();
-        idle.add(gauge(alive));
+        let count = instances.len();
+        idle.add(gauge(count));
         Ok(Arc::new(Self {
             blueprint,
             seats: instances
                 .into_iter()
                 .map(|instance| Mutex::new(Some(instance)))
                 .collect(),
-            alive: AtomicUsize::new(alive),
+            alive: AtomicUsize::new(count),
             retired: AtomicBool::new(false),
             refilling: AtomicBool::new(false),
             idle,
+            _alive: alive,
             control,
         }))
     }

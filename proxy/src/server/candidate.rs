@@ -12,9 +12,10 @@ use futures::future::join_all;
 
 use crate::cache::Memory;
 use crate::config::{self, Config, Loaded, Locator, Overrides, Problem, Problems, Slot, SlotName};
-use crate::pipeline::Snapshot;
+use crate::pipeline::{Plugins, Snapshot};
 use crate::plugin::{ConfigIssue, Host, LoadError, Plugin};
-use crate::telemetry::log;
+use crate::telemetry::forget::Names;
+use crate::telemetry::{Alive, Metrics, log};
 use crate::upstream::Registry;
 
 /// How long a component may compile while the rest of a reload waits for it. Its slot then keeps the
@@ -31,6 +32,7 @@ pub(super) struct Builder {
     pub(super) overrides: Overrides,
     pub(super) host: Arc<Host>,
     pub(super) registry: Arc<Registry>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// A candidate that may be swapped in.
@@ -118,6 +120,18 @@ impl Builder {
         })
     }
 
+    /// Forgets the names that neither the running config nor what is left of older ones uses.
+    pub(super) fn forget_gone(&self, running: &Snapshot) {
+        let slots = running_plugins(running).map(|plugin| &plugin.slot().name);
+        let backends = self.registry.names();
+        self.metrics.forget_gone(&Names {
+            slots: self.host.forget_slots(&slots.collect()),
+            pools: backends.iter().map(|(pool, _)| pool.clone()).collect(),
+            backends,
+            labels: running.labels().map(ToString::to_string).collect(),
+        });
+    }
+
     fn assemble(
         &self,
         generation: u64,
@@ -133,24 +147,14 @@ impl Builder {
             );
         let pools = self.registry.pools(config);
         let mut plugins = plugins.into_iter();
-        let classifiers = plugins
-            .by_ref()
-            .take(config.pipeline.classify.len())
-            .collect();
-        let compressors = plugins
-            .by_ref()
-            .take(config.pipeline.compress.len())
-            .collect();
-        let cache_policy = plugins.next();
-        Snapshot::new(
-            generation,
-            Arc::clone(config),
-            pools,
-            cache,
-            classifiers,
-            compressors,
-            cache_policy,
-        )
+        let (classify, compress) = (&config.pipeline.classify, &config.pipeline.compress);
+        let plugins = Plugins {
+            classifiers: plugins.by_ref().take(classify.len()).collect(),
+            compressors: plugins.by_ref().take(compress.len()).collect(),
+            cache_policy: plugins.next(),
+        };
+        let alive = Alive::new(self.metrics.snapshots.clone());
+        Snapshot::new(generation, Arc::clone(config), pools, cache, plugins, alive)
     }
 }
 

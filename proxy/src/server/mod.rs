@@ -107,11 +107,7 @@ impl Server {
         }
         let access_log = AccessLog::start(config.telemetry.log_format, Arc::clone(&metrics))
             .map_err(|source| StartError::Worker { source })?;
-        let shared = Arc::new(Shared {
-            metrics,
-            access_log,
-            control: control.handle().clone(),
-        });
+        let shared = Arc::new(Shared::new(metrics, access_log, control.handle().clone()));
         shared.metrics.config_generation.set(1);
         let pools = first.snapshot.pools.clone();
         registry.supervise(&pools, &config);
@@ -299,6 +295,7 @@ fn builder(
         overrides,
         host,
         registry: Registry::new(Arc::clone(metrics), control.handle().clone()),
+        metrics: Arc::clone(metrics),
     })
 }
 

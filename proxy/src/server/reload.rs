@@ -134,6 +134,7 @@ impl Reloader {
     /// One candidate: swapped in, or refused with everything that is wrong.
     async fn round(&mut self, cause: &'static str) -> Result<Reloaded, Problems> {
         let running = self.live.snapshot();
+        self.builder.forget_gone(&running);
         let outcome = self.builder.rebuild(&running).await;
         let reloads = &self.live.shared().metrics.reloads;
         match outcome {

@@ -9,8 +9,9 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::config::{LogFormat, Telemetry};
 
 /// pingora tells of every connection that a client resets and of its own start; from `warn` on it
-/// tells what an operator can act on. A directive of the config for the same target wins.
-const QUIET: &str = "pingora=warn";
+/// tells what an operator can act on. notify warns of each watched folder that was deleted, whose
+/// watch has gone with it. A directive of the config for the same target wins.
+const QUIET: &str = "pingora=warn,notify=error";
 
 /// Why the log could not be set up.
 #[derive(Debug, Error)]
@@ -88,19 +89,21 @@ mod tests {
             tracing::info!(target: "sluicegate::server", "ours");
             tracing::info!(target: "pingora_core::server", "their-start");
             tracing::warn!(target: "pingora_core::listeners", "their-warning");
+            tracing::warn!(target: "notify::inotify", "gone-with-its-folder");
         });
         let bytes = sink.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
 
     #[test]
-    fn pingora_speaks_from_warn_on() {
+    fn dependencies_speak_of_what_an_operator_can_act_on() {
         let out = logged("info");
         assert!(
             out.contains("ours") && out.contains("their-warning"),
             "{out}"
         );
         assert!(!out.contains("their-start"), "{out}");
+        assert!(!out.contains("gone-with-its-folder"), "{out}");
     }
 
     #[test]

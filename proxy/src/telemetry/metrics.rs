@@ -1,7 +1,8 @@
 //! Every metric of the proxy: its name, its labels, and what bounds them.
 //!
 //! Labels come from closed sets: names of the config, stages, outcomes. A label, model or tenant
-//! that the config does not name is `other`; no client string ever is a label.
+//! that the config does not name is `other`; no client string ever is a label. Names that the
+//! config has no more are forgotten by [`super::forget`].
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -59,6 +60,8 @@ pub(crate) struct Metrics {
     pub(crate) plugin_call_seconds: HistogramVec,
     /// `slot`: instances ready to be called.
     pub(crate) plugin_idle_instances: IntGaugeVec,
+    /// `slot`: plugins of it in memory, each with its compiled code.
+    pub(crate) plugin_pools: IntGaugeVec,
     /// `slot`: number of the running candidate, from 1.
     pub(crate) plugin_generation: IntGaugeVec,
     /// By `slot`: plugins that are off the path for their faults.
@@ -80,6 +83,8 @@ pub(crate) struct Metrics {
     pub(crate) requests_in_flight: IntGauge,
     /// `result`: `ok`, `refused`.
     pub(crate) reloads: IntCounterVec,
+    /// Snapshots in memory.
+    pub(crate) snapshots: IntGauge,
     /// Number of the running snapshot, from 1.
     pub(crate) config_generation: IntGauge,
     pub(crate) access_log_dropped: IntCounter,
@@ -179,6 +184,11 @@ impl Metrics {
                 "Plugin instances that wait for a call.",
                 &["slot"],
             )?,
+            plugin_pools: gauges(
+                "sluicegate_plugin_pools",
+                "Plugins of a slot in memory: the running one, and older ones in use by requests.",
+                &["slot"],
+            )?,
             plugin_generation: gauges(
                 "sluicegate_plugin_generation",
                 "Generation of the plugin that a slot runs.",
@@ -232,6 +242,10 @@ impl Metrics {
                 "sluicegate_reloads_total",
                 "Reloads of config and plugins by result.",
                 &["result"],
+            )?,
+            snapshots: gauge(
+                "sluicegate_snapshots",
+                "Snapshots in memory: the running one, and older ones that requests decide on.",
             )?,
             config_generation: gauge(
                 "sluicegate_config_generation",
@@ -292,6 +306,7 @@ mod tests {
         }
         for (family, labels) in [
             (&m.plugin_idle_instances, 1),
+            (&m.plugin_pools, 1),
             (&m.plugin_generation, 1),
             (&m.plugin_quarantined, 1),
             (&m.upstream_in_flight, 2),
@@ -313,7 +328,7 @@ mod tests {
     fn every_family_registers_under_a_name_with_its_unit() {
         let metrics = all_touched();
         let families = metrics.registry().gather();
-        assert_eq!(families.len(), 26, "families of `Metrics`, counted by hand");
+        assert_eq!(families.len(), 28, "families of `Metrics`, counted by hand");
         for family in families {
             let name = family.name();
             let rest = name

@@ -4,6 +4,8 @@
 //! else, so they cannot disagree. Start at `record`, then `metrics`.
 
 pub(crate) mod access_log;
+mod alive;
+pub(crate) mod forget;
 pub(crate) mod headers;
 pub(crate) mod log;
 pub(crate) mod metrics;
@@ -12,6 +14,7 @@ pub(crate) mod record;
 pub(crate) mod timestamp;
 
 pub(crate) use access_log::AccessLog;
+pub(crate) use alive::Alive;
 pub(crate) use metrics::Metrics;
 pub(crate) use observe::observe;
 pub(crate) use record::{CacheResult, Outcome, Record, Stage};

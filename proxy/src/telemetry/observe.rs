@@ -4,9 +4,9 @@ use super::metrics::Metrics;
 use super::record::{Outcome, Record, Stage};
 
 /// Label value for what is absent: no label, no pool.
-const NONE: &str = "none";
+pub(super) const NONE: &str = "none";
 /// Label value for what the config does not name.
-const OTHER: &str = "other";
+pub(super) const OTHER: &str = "other";
 
 /// Counts and measures one finished request. Called once for every record, however it ended.
 pub(crate) fn observe(metrics: &Metrics, record: &Record) {

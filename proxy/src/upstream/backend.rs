@@ -209,8 +209,8 @@ impl Labels {
         }
     }
 
-    /// Takes the gauges of a backend that is no more out of the exposition. Counters stay: what
-    /// happened, happened, and a counter that comes back at zero reads as a restart.
+    /// Takes the gauges of a backend that is no more out of the exposition. Counters stay, within
+    /// the bounds of [`crate::telemetry::forget`].
     pub(super) fn remove_gauges(metrics: &Metrics, pool: &PoolName, name: &BackendName) {
         let values = [pool.as_str(), name.as_str()];
         // An error says that the series is not there, which is what is wanted.

@@ -53,6 +53,33 @@ struct Connectors {
     opening: Mutex<HashMap<u64, Arc<tokio::sync::Mutex<()>>>>,
 }
 
+/// A place in [`Connectors::opening`], which goes with the last who waits there.
+struct Opening {
+    connectors: Arc<Connectors>,
+    key: u64,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Opening {
+    fn of(connectors: &Arc<Connectors>, key: u64) -> Self {
+        Self {
+            connectors: Arc::clone(connectors),
+            key,
+            turn: Arc::clone(locked(&connectors.opening).entry(key).or_default()),
+        }
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        let mut opening = locked(&self.connectors.opening);
+        // The table's and ours: handles are made under the lock alone.
+        if Arc::strong_count(&self.turn) == 2 {
+            opening.remove(&self.key);
+        }
+    }
+}
+
 /// Where a connection returns to when it becomes idle.
 pub(super) struct Home {
     connectors: Arc<Connectors>,
@@ -141,8 +168,8 @@ pub(super) async fn connect(
         open(backend, home, until).await
     } else {
         let key = home.peer().map(Peer::reuse_hash).unwrap_or_default();
-        let opening = Arc::clone(locked(&home.connectors.opening).entry(key).or_default());
-        let _turn = timeout_at(until, opening.lock())
+        let opening = Opening::of(&home.connectors, key);
+        let _turn = timeout_at(until, opening.turn.lock())
             .await
             .map_err(|_| AttemptError::ConnectTimeout)?;
         let shared = if fresh {

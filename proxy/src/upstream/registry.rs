@@ -7,7 +7,7 @@
 //! Connections need no entry: the workers key them by identity ([`super::connect`]), and those of
 //! a backend that is gone run into their idle time-out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -172,6 +172,16 @@ impl Registry {
             }
         }))
         .await;
+    }
+
+    /// Names of the backends that a snapshot or a request still uses, each with its pool's.
+    pub(crate) fn names(&self) -> HashSet<(String, String)> {
+        let mut known = locked(&self.known);
+        known.sweep(&self.metrics);
+        let names = known.labels.keys();
+        names
+            .map(|(pool, name)| (pool.to_string(), name.to_string()))
+            .collect()
     }
 
     /// The current pools, in the config's order.

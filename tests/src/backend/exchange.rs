@@ -256,6 +256,19 @@ impl Exchange {
         .await
     }
 
+    /// Ends a chat stream as a model does: the finish, `[DONE]`, and the end of the body.
+    ///
+    /// # Errors
+    /// When the peer is gone.
+    pub async fn finish_chat(mut self) -> io::Result<()> {
+        self.event(
+            r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#,
+        )
+        .await?;
+        self.event("[DONE]").await?;
+        self.finish().await
+    }
+
     /// Ends a body in good order; the connection goes on.
     ///
     /// # Errors

@@ -1,8 +1,12 @@
 //! Plugins and config change while traffic flows.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod bench;
 mod failing_plugin;
+mod files;
 mod first_plugin;
-mod storm;
+mod folders;
+mod freed;
+mod soak;
 mod swap;
 mod under_load;

@@ -1,7 +1,4 @@
-//! One change at a time: each way of writing, each way of being wrong, each way of asking.
-
-use std::io::Write as _;
-use std::time::Duration;
+//! One change at a time: each way of being wrong, each way of asking.
 
 use sluicegate_tests::{
     Backend, Config, Guest, Pool, Proxy, Request, Route, Slot, ask, ask_streaming, ends_with_done,
@@ -26,63 +23,6 @@ async fn label(proxy: &Proxy) -> String {
         .header("x-sluicegate-label")
         .unwrap_or("none")
         .to_owned()
-}
-
-#[tokio::test]
-async fn plugin_is_swapped_however_its_file_is_written() {
-    let guest = Guest::marked();
-    let backend = Backend::model("b").await;
-    let proxy = start(&guest, &config(&backend)).await;
-    assert_eq!(label(&proxy).await, "marked-000");
-    let path = proxy.folder().join(FILE);
-    let before = proxy.plugin("marked").await;
-
-    let (renamed, renamed_label) = guest.with_label(1);
-    proxy.put_file(FILE, &renamed.0);
-    let plugin = proxy.await_component("marked", &renamed.sha256()).await;
-    assert_eq!(label(&proxy).await, renamed_label);
-    assert!(plugin.generation() > before.generation());
-
-    let (rewritten, rewritten_label) = guest.with_label(2);
-    std::fs::write(&path, &rewritten.0).unwrap();
-    proxy.await_component("marked", &rewritten.sha256()).await;
-    assert_eq!(label(&proxy).await, rewritten_label);
-
-    // As Kubernetes mounts a config map: the name is a link to a link that flips.
-    let (linked, linked_label) = guest.with_label(3);
-    for (folder, bytes) in [("one", &rewritten.0), ("two", &linked.0)] {
-        std::fs::create_dir(proxy.folder().join(folder)).unwrap();
-        std::fs::write(proxy.folder().join(folder).join(FILE), bytes).unwrap();
-    }
-    std::os::unix::fs::symlink("one", proxy.folder().join("data")).unwrap();
-    std::os::unix::fs::symlink("data/marked.wasm", proxy.folder().join("link")).unwrap();
-    std::fs::rename(proxy.folder().join("link"), &path).unwrap();
-    std::os::unix::fs::symlink("two", proxy.folder().join("data-new")).unwrap();
-    std::fs::rename(proxy.folder().join("data-new"), proxy.folder().join("data")).unwrap();
-    proxy.await_component("marked", &linked.sha256()).await;
-    assert_eq!(label(&proxy).await, linked_label);
-    assert_eq!(proxy.refused_reloads().await, 0.0);
-}
-
-#[tokio::test]
-async fn half_written_plugin_is_not_an_error() {
-    let guest = Guest::marked();
-    let backend = Backend::model("b").await;
-    let proxy = start(&guest, &config(&backend)).await;
-    let (next, next_label) = guest.with_label(9);
-    let mut file = std::fs::File::create(proxy.folder().join(FILE)).unwrap();
-    for piece in next.0.chunks(next.0.len() / 8 + 1) {
-        file.write_all(piece).unwrap();
-        file.sync_all().unwrap();
-        // Slower than one write, faster than the debounce: as a copy over a network is.
-        #[expect(clippy::disallowed_methods, reason = "a slow writer is played")]
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        assert_eq!(label(&proxy).await, "marked-000");
-    }
-    drop(file);
-    proxy.await_component("marked", &next.sha256()).await;
-    assert_eq!(label(&proxy).await, next_label);
-    assert_eq!(proxy.refused_reloads().await, 0.0);
 }
 
 #[tokio::test]

@@ -1,8 +1,14 @@
 //! How a component gets in, and why it does not.
 
+use std::collections::HashSet;
+
+use prometheus::proto::MetricFamily;
+
 use super::guest::{Guest, ISSUES, fixed_stage};
 use super::*;
 use crate::plugin::LoadError;
+use crate::plugin::failure::FailureKind;
+use crate::telemetry::forget::{KEPT, Names};
 
 #[tokio::test]
 async fn each_wrong_file_is_refused_with_what_to_do() {
@@ -293,6 +299,7 @@ async fn superseded_pool_is_freed() {
         .metrics
         .plugin_idle_instances
         .with_label_values(&["test"]);
+    let pools = bench.metrics.plugin_pools.with_label_values(&["test"]);
     let live = || {
         bench
             .host
@@ -309,17 +316,58 @@ async fn superseded_pool_is_freed() {
             ..Guest::default()
         })
         .await;
-    assert_eq!((live(), idle.get()), (6, 6));
+    assert_eq!((live(), idle.get(), pools.get()), (6, 6, 2));
     let busy = first.inner.pool.take().unwrap();
     drop(first);
     assert_eq!(
-        (live(), idle.get()),
-        (4, 3),
-        "idle ones at once, the busy one not"
+        (live(), idle.get(), pools.get()),
+        (4, 3, 2),
+        "idle ones at once, the busy one and its code not"
     );
     busy.finish(true);
-    assert_eq!((live(), idle.get()), (3, 3));
+    assert_eq!((live(), idle.get(), pools.get()), (3, 3, 1));
     assert!(ask(&second, "auto").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn slots_and_plugins_under_ever_new_names_are_forgotten() {
+    let bench = Bench::new();
+    let mut running = None;
+    for number in 0..3 * KEPT {
+        let guest = Guest {
+            // Every other plugin takes a new name, too: its metrics are families of their own.
+            name: match number % 2 {
+                0 => Box::leak(format!("guest-{number}").into_boxed_str()),
+                _ => "guest",
+            },
+            counter: Some(("matches", "Keywords that matched.")),
+            ..Guest::default()
+        };
+        let mut slot = bench.slot(&guest);
+        slot.name = SlotName::new(&format!("slot-{number}"));
+        let plugin = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
+        let named = HashSet::from([&plugin.slot().name]);
+        // What ran until now is still in use.
+        let used = bench.host.forget_slots(&named);
+        assert_eq!(used.len(), if number == 0 { 1 } else { 2 }, "{used:?}");
+        bench.metrics.forget_gone(&Names {
+            slots: used,
+            ..Names::default()
+        });
+        running = Some(plugin);
+    }
+    drop(running);
+    let families = bench.metrics.registry().gather();
+    for family in &families {
+        let series = family.get_metric().len();
+        // A slot has a counter for each way in which a call ends.
+        let most = KEPT + 2 * (FailureKind::ALL.len() + 1);
+        assert!(series <= most, "{} has {series} series", family.name());
+    }
+    let of_plugins =
+        |family: &&_| MetricFamily::name(family).starts_with("sluicegate_plugin_guest");
+    let declared = families.iter().filter(of_plugins).count();
+    assert!(declared <= KEPT + 2, "{declared} families of plugins");
 }
 
 #[tokio::test]
