@@ -32,7 +32,7 @@ impl Classifier for Marked {
 
     fn new(config: Config) -> Result<Self, Vec<ConfigIssue>> {
         if config.refuse {
-            return Err(vec![issue("/refuse", "told to refuse its config")]);
+            return Err(vec![issue("/refuse", format!("told to refuse {:?}", config.suffix))]);
         }
         let mark = String::from_utf8_lossy(black_box(&MARK)).into_owned();
         Ok(Self(mark + &config.suffix))

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde_json::{Map, Number, Value};
 use toml::Spanned;
@@ -16,6 +17,7 @@ use super::problem::{Problem, Problems};
 use super::secrets::{self, Secrets, is_secret};
 use super::sheet::Sheet;
 use super::substitute::{Source, Substitution};
+use super::syntax;
 
 /// Shorter literals than this are words that messages use.
 const LEAST_LITERAL: usize = 8;
@@ -34,6 +36,7 @@ pub(crate) struct Document {
     pub(crate) unreadable: BTreeSet<String>,
     /// Values that must not be shown, by their pointers.
     values: Vec<(String, String)>,
+    secrets: OnceLock<Secrets>,
     places: BTreeMap<String, Place>,
 }
 
@@ -56,12 +59,7 @@ impl Document {
     ) -> Result<(Self, Vec<Problem>), Problems> {
         let (table, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
-            let sheet = Sheet::new(path, secrets::mask_unparsed(text));
-            let problems = errors.iter().map(|error| {
-                let span = error.span().unwrap_or(0..0);
-                sheet.problem(span, format!("not TOML: {}", error.message()))
-            });
-            return Err(Problems::new(problems.collect()));
+            return Err(syntax::problems(text, path, &errors));
         }
         let mut reader = Reader {
             text,
@@ -74,6 +72,7 @@ impl Document {
                 substituted: BTreeSet::new(),
                 unreadable: BTreeSet::new(),
                 values: Vec::new(),
+                secrets: OnceLock::new(),
                 places: BTreeMap::new(),
             },
             secret: Vec::new(),
@@ -134,8 +133,14 @@ impl Document {
         self.places.contains_key(pointer)
     }
 
+    /// What must not be shown.
+    pub(crate) fn secrets(&self) -> &Secrets {
+        let values = self.values.iter().map(|(_, value)| value.as_str());
+        self.secrets.get_or_init(|| Secrets::new(values))
+    }
+
     /// What must not be shown of a field and all below it.
-    pub(crate) fn secrets(&self, pointer: &str) -> Secrets {
+    pub(crate) fn secrets_of(&self, pointer: &str) -> Secrets {
         let is_within = |at: &str| {
             let rest = at.strip_prefix(pointer);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -246,7 +251,7 @@ impl Reader<'_> {
             DeValue::Array(array) => return self.array(pointer, array),
             DeValue::String(text) => return self.string(pointer, text, value.span()),
             DeValue::Boolean(boolean) => return Value::Bool(*boolean),
-            DeValue::Integer(integer) => number(integer).ok_or("a number of at most 64 bits"),
+            DeValue::Integer(integer) => number(integer).ok_or("a whole number of at most 64 bits"),
             DeValue::Float(float) => float
                 .as_str()
                 .parse()
@@ -300,11 +305,19 @@ impl Reader<'_> {
     /// Remembers a value that is secret by its name, of whatever type.
     fn keep_secret(&mut self, pointer: &str, value: &Spanned<DeValue<'_>>) {
         self.secret.push(value.span());
-        let literal = value.get_ref().as_str();
-        if let Some(text) = literal.filter(|text| text.len() >= LEAST_LITERAL) {
-            let kept = (pointer.to_owned(), text.to_owned());
-            self.document.values.push(kept);
-        }
+        // What stands between references; their names may be shown.
+        let literal = value.get_ref().as_str().unwrap_or_default();
+        let pieces = literal.split("${").enumerate().map(|(at, piece)| {
+            let behind = piece.split_once('}').map(|(_, behind)| behind);
+            if at == 0 {
+                piece
+            } else {
+                behind.unwrap_or_default()
+            }
+        });
+        let long = pieces.filter(|piece| piece.len() >= LEAST_LITERAL);
+        let kept = long.map(|piece| (pointer.to_owned(), piece.to_owned()));
+        self.document.values.extend(kept);
     }
 }
 

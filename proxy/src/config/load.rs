@@ -5,13 +5,13 @@
 //! After that every fault is reported at once: what has the wrong shape gets a stand-in
 //! ([`super::repair`]), and nothing is said that rests on one.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::document::Document;
+use super::files;
 use super::locator::Locator;
 use super::overrides::Overrides;
 use super::problem::{Problem, Problems};
@@ -20,6 +20,7 @@ use super::resolved::Config;
 use super::schema::File;
 use super::structure;
 use super::substitute::Source;
+use super::syntax;
 use super::validate::{self, Checker};
 
 /// Largest config file that is read, in bytes.
@@ -54,7 +55,7 @@ impl Loaded {
 /// # Errors
 /// Everything that is wrong with the file, or why it cannot be read.
 pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Problems> {
-    let text = read(path).map_err(|why| Problems::nowhere(path, why))?;
+    let text = read(path)?;
     let mut loaded = load_str(&text, path, overrides)?;
     loaded.watched.insert(0, absolute(path));
     Ok(loaded)
@@ -82,7 +83,7 @@ pub(super) fn load_with(
 ) -> Result<Loaded, Problems> {
     let full = absolute(origin);
     let folder = full.parent().unwrap_or(&full);
-    let source = Source { variable, folder };
+    let source = Source::new(variable, folder);
     let (document, mut problems) = Document::parse(text, origin, &source)?;
     let shape = structure::check(&document);
     problems.extend(shape.problems);
@@ -124,27 +125,19 @@ pub(super) fn load_with(
 
 /// Takes what is secret out of all texts.
 fn finish(document: &Document, mut problems: Vec<Problem>) -> Problems {
-    let secrets = document.secrets("");
     for problem in &mut problems {
-        problem.redact(&secrets);
+        problem.redact(document.secrets());
     }
     Problems::new(problems)
 }
 
-fn read(path: &Path) -> Result<String, String> {
-    let cannot = |why: &dyn std::fmt::Display| format!("cannot read the config: {why}");
-    let metadata = fs::metadata(path).map_err(|error| cannot(&error))?;
-    // A pipe would hold the reload for ever, and a device has no end.
-    if !metadata.is_file() && !metadata.is_dir() {
-        return Err(cannot(&"it is not a file"));
-    }
-    let length = metadata.len();
-    if length > MAX_FILE_BYTES {
-        return Err(cannot(&format!(
-            "it has {length} bytes, at most {MAX_FILE_BYTES} are allowed"
-        )));
-    }
-    fs::read_to_string(path).map_err(|error| cannot(&error))
+fn read(path: &Path) -> Result<String, Problems> {
+    let bytes = files::read(path, MAX_FILE_BYTES)
+        .map_err(|error| Problems::nowhere(path, error.to_string()))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        Problems::new(vec![syntax::not_utf8(error.as_bytes(), path, valid)])
+    })
 }
 
 /// Makes a path independent of the working directory, without resolving symlinks: the watcher must

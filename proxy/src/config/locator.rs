@@ -43,7 +43,7 @@ impl Locator {
     pub(crate) fn problem(&self, pointer: &str, message: impl Into<String>) -> Problem {
         let mut problem = self.document.problem(pointer, message);
         // Plugins, too, may repeat what they were given.
-        problem.redact(&self.document.secrets(""));
+        problem.redact(self.document.secrets());
         problem
     }
 

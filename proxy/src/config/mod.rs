@@ -8,6 +8,7 @@
 //! the file, are never shown.
 
 mod document;
+mod files;
 mod load;
 mod locator;
 mod overrides;
@@ -21,6 +22,7 @@ mod secrets;
 mod sheet;
 mod structure;
 mod substitute;
+mod syntax;
 mod validate;
 pub(crate) mod watch;
 pub(crate) mod wording;

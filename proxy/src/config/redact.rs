@@ -22,7 +22,7 @@ pub(crate) fn view(file: &File, document: &Document) -> Value {
             *value = Value::String(REDACTED.to_owned());
         }
     }
-    hide(&mut view, &document.secrets(""));
+    hide(&mut view, document.secrets());
     view
 }
 

@@ -179,7 +179,8 @@ pub(crate) fn mask_unparsed(text: &str) -> String {
         };
         if let Some(from) = from {
             let value = line.get(from..).unwrap_or_default();
-            ranges.push(start + from..end);
+            let blank = value.len() - value.trim_start().len();
+            ranges.push(start + from + blank..end);
             let quotes = ["\"\"\"", "'''"].into_iter();
             let mut open = quotes.filter(|quotes| value.matches(quotes).count() == 1);
             closes_with = closes_with.or_else(|| open.next().filter(|_| from > 0));

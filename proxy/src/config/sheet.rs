@@ -42,6 +42,8 @@ impl Sheet {
         let begin = self.starts.get(line - 1).copied().unwrap_or_default();
         let rest = self.text.get(begin..).unwrap_or_default();
         let shown = rest.split(['\n', '\r']).next().unwrap_or_default();
+        // Blank where a comment was.
+        let shown = shown.trim_end();
         let from = (start - begin).min(shown.len());
         let to = self.text.ceil_char_boundary(span.end).max(start) - begin;
         let mut problem = Problem::nowhere(&self.path, message);

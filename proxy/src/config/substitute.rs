@@ -3,18 +3,62 @@
 //! `$$` is a dollar sign; a dollar sign in front of anything else stands for itself. One newline
 //! at the end of a file's text is not part of the value.
 
-use std::fs;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+
+use super::files;
 
 /// Longest file that is read for a substitution, in bytes.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
-/// Where values come from.
+/// Bytes that all references of a config may give together: a reference is short, and may be
+/// repeated.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where the values of one config come from.
 pub(crate) struct Source<'a> {
     /// Looks an environment variable up.
-    pub(crate) variable: &'a dyn Fn(&str) -> Option<String>,
+    variable: &'a dyn Fn(&str) -> Option<String>,
     /// Relative paths start here.
-    pub(crate) folder: &'a Path,
+    folder: &'a Path,
+    /// Each file is read once.
+    read: RefCell<HashMap<PathBuf, Result<String, String>>>,
+    /// Bytes that may still come.
+    left: Cell<usize>,
+}
+
+impl<'a> Source<'a> {
+    /// Values of an environment, and of files relative to a folder.
+    pub(crate) fn new(variable: &'a dyn Fn(&str) -> Option<String>, folder: &'a Path) -> Self {
+        Self {
+            variable,
+            folder,
+            read: RefCell::default(),
+            left: Cell::new(MOST_BYTES),
+        }
+    }
+
+    fn value(&self, name: &str) -> Result<String, String> {
+        let value = match name.strip_prefix("file:") {
+            Some(path) => self.file(path),
+            None => variable(name, self),
+        }?;
+        let left = self.left.get().checked_sub(value.len());
+        self.left.set(
+            left.ok_or_else(|| {
+                format!("all references together give more than {MOST_BYTES} bytes")
+            })?,
+        );
+        Ok(value)
+    }
+
+    fn file(&self, path: &str) -> Result<String, String> {
+        let path = self.folder.join(path);
+        let mut known = self.read.borrow_mut();
+        let text = known.entry(path).or_insert_with_key(|path| read(path));
+        text.clone()
+    }
 }
 
 /// What became of one string.
@@ -61,15 +105,10 @@ impl Substitution {
             self.failures.push(("${".to_owned(), message.to_owned()));
             return "";
         };
-        let found = match name.strip_prefix("file:") {
-            Some(path) => {
-                let path = source.folder.join(path);
-                self.files.push(path.clone());
-                read(&path)
-            }
-            None => variable(name, source),
-        };
-        match found {
+        if let Some(path) = name.strip_prefix("file:") {
+            self.files.push(source.folder.join(path));
+        }
+        match source.value(name) {
             Ok(value) => {
                 self.text.push_str(&value);
                 self.values.push(value);
@@ -91,40 +130,33 @@ fn variable(name: &str, source: &Source<'_>) -> Result<String, String> {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let cannot = |why: &dyn std::fmt::Display| format!("cannot read the file: {why}");
-    let metadata = fs::metadata(path).map_err(|error| cannot(&error))?;
-    // A pipe would hold the reload for ever, and a device has no end.
-    if !metadata.is_file() && !metadata.is_dir() {
-        return Err(cannot(&"it is not a file"));
-    }
-    let length = metadata.len();
-    if length > MAX_FILE_BYTES {
-        return Err(cannot(&format!(
-            "it has {length} bytes, at most {MAX_FILE_BYTES} are allowed"
-        )));
-    }
-    let mut text = fs::read_to_string(path).map_err(|error| cannot(&error))?;
+    let bytes = files::read(path, MAX_FILE_BYTES).map_err(|error| error.to_string())?;
+    let mut text = String::from_utf8(bytes)
+        .map_err(|_| format!("`{}` is no text in UTF-8", path.display()))?;
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
             text.pop();
         }
     }
-    Ok(text)
+    match text.is_empty() {
+        // Mostly it is about to be written.
+        true => Err(format!("`{}` is empty", path.display())),
+        false => Ok(text),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn substitute(text: &str) -> Substitution {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("key"), "from file\n").unwrap();
         let variable = |name: &str| (name == "NAME").then(|| "value".to_owned());
-        let source = Source {
-            variable: &variable,
-            folder: folder.path(),
-        };
+        let source = Source::new(&variable, folder.path());
         Substitution::of(text, &source).unwrap_or_default()
     }
 
@@ -147,10 +179,7 @@ mod tests {
     #[test]
     fn values_are_not_substituted_again() {
         let variable = |_: &str| Some("${NAME}".to_owned());
-        let source = Source {
-            variable: &variable,
-            folder: Path::new("/"),
-        };
+        let source = Source::new(&variable, Path::new("/"));
         let done = Substitution::of("${OTHER}", &source).unwrap();
         assert_eq!(done.text, "${NAME}");
     }
@@ -160,5 +189,15 @@ mod tests {
         let failures = substitute("${GONE} ${file:gone} ${no name} ${open").failures;
         let references: Vec<&str> = failures.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(references, ["${GONE}", "${file:gone}", "${no name}", "${"]);
+    }
+
+    #[test]
+    fn references_cannot_multiply_without_bound() {
+        let large = "x".repeat(1024 * 1024);
+        let variable = |_: &str| Some(large.clone());
+        let source = Source::new(&variable, Path::new("/"));
+        let done = Substitution::of(&"${NAME}".repeat(1000), &source).unwrap();
+        assert_eq!(done.text.len(), MOST_BYTES);
+        assert_eq!(done.failures.len(), 996);
     }
 }

@@ -67,6 +67,9 @@ pub(crate) fn faults(error: &ValidationError<'_>, root: &Value) -> Vec<Fault> {
         ValidationErrorKind::OneOfNotValid { .. } | ValidationErrorKind::Enum { .. } => {
             return vec![not_one_of(pointer, error.instance(), schema)];
         }
+        ValidationErrorKind::Minimum { .. } if is_size(schema) => {
+            "expected a size, found a negative number".into()
+        }
         ValidationErrorKind::Minimum { limit } => format!("expected at least {limit}"),
         ValidationErrorKind::Maximum { limit } => format!("expected at most {limit}"),
         ValidationErrorKind::ExclusiveMinimum { limit } => format!("expected more than {limit}"),
@@ -175,6 +178,10 @@ pub(crate) fn nearest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
 fn list(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     quoted.join(", ")
+}
+
+fn is_size(schema: &Value) -> bool {
+    schema.get("format").and_then(Value::as_str) == Some(schema::SIZE_FORMAT)
 }
 
 fn title(schema: &Value) -> Option<String> {

@@ -55,7 +55,10 @@ pub(crate) enum LoadError {
         path.display()
     )]
     TooLarge { path: PathBuf, limit: u64 },
-    #[error("its SHA-256 is {found}, and the slot's sha256 asks for {expected}")]
+    #[error(
+        "its SHA-256 is {found}, and the slot's sha256 asks for {expected}; if this file is meant, \
+         write its hash there"
+    )]
     Sha256 { expected: String, found: String },
     #[error("the file is empty")]
     Empty,

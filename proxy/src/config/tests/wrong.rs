@@ -11,10 +11,12 @@ fn rendered(name: &str) -> String {
     let path = format!("src/config/testdata/{name}.toml");
     let path = Path::new(&path);
     let text = fs::read_to_string(path).unwrap();
-    match load_with(&text, path, &two_workers(), &variable) {
+    let rendered = match load_with(&text, path, &two_workers(), &variable) {
         Ok(loaded) => loaded.warned().render(Severity::Warning, false),
         Err(problems) => problems.to_string(),
-    }
+    };
+    // The same wherever the repository lies.
+    rendered.replace(concat!(env!("CARGO_MANIFEST_DIR"), "/"), "/path/to/")
 }
 
 macro_rules! wrong {

@@ -115,7 +115,14 @@ fn key(pointer: &str, typed: &schema::Key, checker: &mut Checker<'_>) -> Option<
         (Some(_), Some(_)) | (None, None) => {
             let is_known = |field: &str| checker.knows(&format!("{pointer}/{field}"));
             if is_known("key") && is_known("key_sha256") {
-                checker.error(pointer, "expected either `key` or `key_sha256`");
+                let found = match typed.key {
+                    Some(_) => "found both",
+                    None => "found neither",
+                };
+                checker
+                    .error(pointer, "expected either `key` or `key_sha256`")
+                    .label(found)
+                    .help("write key = \"${NAME}\" for an environment variable");
             }
             return None;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 
 use super::Checker;
 
@@ -109,13 +109,14 @@ impl Checker<'_> {
     /// Reads the name of a request header that may be handed on.
     pub(super) fn header_name(&mut self, pointer: &str, name: &str) -> Option<HeaderName> {
         let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
-            self.error(pointer, format!("`{name}` is no name of a header"));
+            self.error(pointer, format!("`{name}` is no name of a header"))
+                .label("for example \"x-team\"");
             return None;
         };
         if CREDENTIALS.contains(&header.as_str()) {
             self.error(
                 pointer,
-                format!("`{header}` carries credentials and is never handed on"),
+                format!("`{header}` carries credentials: no route, plugin or backend sees it"),
             );
             return None;
         }
@@ -135,13 +136,22 @@ impl Checker<'_> {
         Some(header)
     }
 
-    /// Checks that a secret can be sent in a header.
+    /// Checks that a secret can be sent in a header; says what is wrong with it, and nothing of it.
     pub(super) fn header_safe(&mut self, pointer: &str, secret: &str) {
-        let is_visible = secret.bytes().all(|byte| byte.is_ascii_graphic());
-        if secret.is_empty() || !is_visible || HeaderValue::from_str(secret).is_err() {
-            self.error(pointer, "expected one or more visible ASCII characters")
-                .help("the value is sent in an HTTP header");
-        }
+        let wrong = secret
+            .chars()
+            .find(|character| !character.is_ascii_graphic());
+        let found = match wrong {
+            None if secret.is_empty() => "it is empty",
+            None => return,
+            Some('\n' | '\r') => "it has a line break",
+            Some(' ' | '\t') => "it has a blank",
+            Some(character) if character.is_control() => "it has a control character",
+            Some(_) => "it has a character outside of ASCII",
+        };
+        self.error(pointer, "expected one or more visible ASCII characters")
+            .label(found)
+            .help("the value is sent in an HTTP header");
     }
 
     /// Reads 64 hexadecimal digits.

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::Checker;
 use super::names::Alphabet;
+use crate::config::files;
 use crate::config::resolved::{OnFailure, Pipeline, Slot, SlotKind, SlotName, Source, TextWindow};
 use crate::config::schema::{self, Capability, Size};
 use crate::config::wording::nearest;
@@ -162,7 +163,7 @@ impl Slots<'_, '_> {
             source,
             sha256,
             config: Value::Object(typed.config.clone()),
-            secrets: self.checker.document.secrets(&place("config")),
+            secrets: self.checker.document.secrets_of(&place("config")),
             on_failure: match typed.on_failure {
                 schema::OnFailure::Skip => OnFailure::Skip,
                 schema::OnFailure::Deny => OnFailure::Deny,
@@ -235,15 +236,8 @@ impl Slots<'_, '_> {
     fn file(&mut self, pointer: &str, typed: &str) -> PathBuf {
         let path = self.checker.path(typed);
         self.checker.files.push(path.clone());
-        let fault = match path.metadata() {
-            Ok(found) if found.is_file() => None,
-            Ok(_) => Some("is not a file".to_owned()),
-            Err(error) => Some(format!("cannot be read: {error}")),
-        };
-        if let Some(fault) = fault {
-            self.checker
-                .error(pointer, format!("plugin `{typed}` {fault}"))
-                .help("relative paths start at the config file's folder");
+        if let Err(error) = files::find(&path) {
+            self.checker.error(pointer, error.to_string());
         }
         path
     }

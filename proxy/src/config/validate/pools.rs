@@ -151,7 +151,9 @@ fn backends(pointer: &str, typed: &mut schema::Pool, checker: &mut Checker<'_>) 
             match seen.get(&identity) {
                 Some(first) => {
                     let message = format!("this backend is the same as `{first}`");
-                    checker.error(&format!("{pointer}/url"), message);
+                    checker
+                        .error(&format!("{pointer}/url"), message)
+                        .help("a `/v1` at the end of a URL makes no difference");
                 }
                 None => {
                     seen.insert(identity.clone(), name.clone());

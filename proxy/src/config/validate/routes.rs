@@ -173,7 +173,8 @@ fn chain(pointer: &str, typed: &schema::Route, pools: &[Pool], checker: &mut Che
                     &pointer,
                     format!("pool `{name}` is in the fallback chain already"),
                 )
-                .label(format!("after {chain}"));
+                .label(format!("after {chain}"))
+                .help("each pool is tried once: take it out");
         }
         seen.push(name);
     }

@@ -28,7 +28,9 @@ pub(super) fn cache(
     }
     if typed.ttl.0 > typed.max_ttl.0 && checker.knows("/cache/max_ttl") {
         let message = format!("longer than `max_ttl`, {}", typed.max_ttl);
-        checker.error("/cache/ttl", message);
+        checker
+            .error("/cache/ttl", message)
+            .help("lower it, or raise `max_ttl`");
     }
     if typed.max_entry_bytes > typed.max_bytes && checker.knows("/cache/max_bytes") {
         let message = format!(
