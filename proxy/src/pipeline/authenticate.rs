@@ -121,6 +121,7 @@ mod tests {
         Head {
             method: Method::POST,
             path: "/v1/chat/completions".into(),
+            decoded_path: None,
             path_and_query: "/v1/chat/completions".into(),
             headers,
         }

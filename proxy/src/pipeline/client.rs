@@ -4,6 +4,7 @@
 //! Invariants: the body is bounded in size and in time; a client that left is noticed while the
 //! proxy waits for something else; nothing is written after a write has failed.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::time::Duration;
 
@@ -26,14 +27,22 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) method: Method,
-    /// Without the query.
+    /// Without the query, as it came.
     pub(crate) path: String,
+    /// What [`Self::plain_path`] gives, where it differs.
+    pub(super) decoded_path: Option<String>,
     /// Path and query as they came.
     pub(crate) path_and_query: String,
     pub(crate) headers: HeaderMap,
 }
 
 impl Head {
+    /// The path as an upstream may understand it: without escapes (RFC 3986 §2.4). All decisions go
+    /// by it, or another spelling of an endpoint would pass by its route and its caps.
+    pub(crate) fn plain_path(&self) -> &str {
+        self.decoded_path.as_deref().unwrap_or(&self.path)
+    }
+
     /// A header's value, when it is text.
     pub(crate) fn text(&self, name: impl header::AsHeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -62,6 +71,7 @@ impl<'a> Client<'a> {
         let head = Head {
             method: request.method.clone(),
             path: request.uri.path().to_owned(),
+            decoded_path: decoded(request.uri.path()),
             path_and_query: request
                 .uri
                 .path_and_query()
@@ -314,6 +324,14 @@ impl<'a> Client<'a> {
         if timeout(LINGER, drain).await.is_err() || !self.session.is_body_done() {
             self.session.set_keepalive(None);
         }
+    }
+}
+
+/// A path without its escapes; none where it has none, or where they are no text.
+pub(super) fn decoded(path: &str) -> Option<String> {
+    match percent_encoding::percent_decode_str(path).decode_utf8() {
+        Ok(Cow::Owned(decoded)) => Some(decoded),
+        Ok(Cow::Borrowed(_)) | Err(_) => None,
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct Shared {
     pub(crate) control: tokio::runtime::Handle,
     /// Exact token counts that run at once.
     counting: Semaphore,
+    /// Those that may wait for their turn.
+    queue: Semaphore,
 }
 
 impl Shared {
@@ -33,20 +35,25 @@ impl Shared {
             access_log,
             control,
             counting: Semaphore::new(cores),
+            queue: Semaphore::new(COUNTS_QUEUED),
         }
     }
 
     /// Counts tokens on a blocking thread, when it is its turn: a count for each request at once
-    /// would be hundreds of threads, each with memory of its own, beside the workers. None when the
-    /// process stops.
+    /// would be hundreds of threads, each with memory of its own, beside the workers. None when too
+    /// many wait already, each of which holds a request or an answer, or when the process stops.
     pub(super) async fn count<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
+        let _place = self.queue.try_acquire().ok()?;
         let _turn = self.counting.acquire().await.ok()?;
         self.control.spawn_blocking(work).await.ok()
     }
 }
+
+/// Exact token counts that may wait; further ones are left out, and the estimate holds.
+const COUNTS_QUEUED: usize = 256;
 
 /// One request's context. Dropping it ends the record: what never finished reads `aborted`.
 pub(crate) struct RequestContext {

@@ -73,7 +73,7 @@ async fn answer(
     let destination = target::run(cx, head, client)?;
     let caller = authenticate::run(cx, &snapshot, head)?;
     match destination {
-        Destination::Models => models::run(&snapshot, &head.path),
+        Destination::Models => models::run(&snapshot, head.plain_path()),
         Destination::Relay => Box::pin(relay::run(cx, snapshot, &caller, client, head)).await,
         Destination::Inspect(endpoint) => {
             let server = &snapshot.config.server;

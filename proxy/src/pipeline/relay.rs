@@ -30,7 +30,7 @@ pub(super) async fn run(
     head: &Head,
 ) -> Result<Answer> {
     let class = Class {
-        label: label_of(&head.path).map(Label::new),
+        label: label_of(head.plain_path()).map(Label::new),
         ..Class::default()
     };
     classify::note_label(cx, &snapshot, class.label.as_ref());

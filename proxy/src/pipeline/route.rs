@@ -140,7 +140,7 @@ fn matches(rule: &RouteMatch, facts: &Facts<'_>) -> bool {
     let path = rule
         .path
         .as_ref()
-        .is_none_or(|prefix| head.path.starts_with(prefix.as_str()));
+        .is_none_or(|prefix| head.plain_path().starts_with(prefix.as_str()));
     let headers = rule
         .headers
         .iter()
@@ -199,6 +199,7 @@ mod tests {
         let head = Head {
             method: Method::POST,
             path: "/v1/chat/completions".into(),
+            decoded_path: None,
             path_and_query: "/v1/chat/completions".into(),
             headers,
         };

@@ -1,7 +1,5 @@
 //! Says by method and path alone what kind of request this is.
 
-use std::borrow::Cow;
-
 use http::Method;
 
 use super::client::{Client, Head};
@@ -35,7 +33,7 @@ pub(super) fn run(
     if client.wants_upgrade() {
         return Err(Error::UpgradeUnsupported);
     }
-    let destination = sort(&head.method, &head.path)?;
+    let destination = sort(&head.method, &head.path, head.plain_path())?;
     cx.record.endpoint = match destination {
         Destination::Inspect(Endpoint::Chat) => "chat",
         Destination::Inspect(Endpoint::Completions) => "completions",
@@ -46,9 +44,9 @@ pub(super) fn run(
     Ok(destination)
 }
 
-fn sort(method: &Method, path: &str) -> Result<Destination> {
-    let plain = plain_spelling(path);
-    let inspected = match plain.as_ref() {
+fn sort(method: &Method, path: &str, plain: &str) -> Result<Destination> {
+    // FastAPI and others take a slash at the end as nothing.
+    let inspected = match plain.strip_suffix('/').unwrap_or(plain) {
         "/v1/chat/completions" => Some(Endpoint::Chat),
         "/v1/completions" => Some(Endpoint::Completions),
         "/v1/embeddings" => Some(Endpoint::Embeddings),
@@ -88,19 +86,6 @@ fn sort(method: &Method, path: &str) -> Result<Destination> {
     }
 }
 
-/// The path as an upstream may understand it: without escapes of plain characters (RFC 3986 §2.3)
-/// and without a slash at its end. Otherwise another spelling of an inspected endpoint would be
-/// passed on unread, past the route's caps.
-fn plain_spelling(path: &str) -> Cow<'_, str> {
-    let path = match path.strip_suffix('/') {
-        Some(rest) if rest != "/v1/models" => rest,
-        _ => path,
-    };
-    percent_encoding::percent_decode_str(path)
-        .decode_utf8()
-        .unwrap_or(Cow::Borrowed(path))
-}
-
 /// True for a path that a server might normalise into one outside `/v1`.
 fn climbs(path: &str) -> bool {
     let lower = path.to_ascii_lowercase();
@@ -115,9 +100,11 @@ fn climbs(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::client::decoded;
 
     fn code(method: &Method, path: &str) -> std::result::Result<Destination, u16> {
-        sort(method, path).map_err(|error| error.row().status)
+        let plain = decoded(path);
+        sort(method, path, plain.as_deref().unwrap_or(path)).map_err(|error| error.row().status)
     }
 
     #[test]

@@ -10,8 +10,8 @@
 //! What a plugin says itself (`unsupported`, `internal` …) is no fault: it costs no deadline and no
 //! instance, and a plugin that refuses some requests must go on refusing them.
 //!
-//! Invariants: a plugin that is well costs its callers one load of an atomic; at most one probe runs
-//! at a time; a probe that never reports holds nobody up for longer than the wait after it.
+//! Invariants: a plugin that is well costs its callers two loads of atomics; a probe that takes longer
+//! than the wait after it is overtaken by the next one, and its report is void.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -48,8 +48,8 @@ pub(super) struct Breaker {
 pub(super) enum Leave {
     /// As usual.
     Usual,
-    /// To find out whether it is well again.
-    Probe,
+    /// To find out whether it is well again; with the time of the probe after it.
+    Probe(u64),
 }
 
 /// What a report changed.
@@ -92,7 +92,7 @@ impl Breaker {
         self.probe_at
             .compare_exchange(due, next, Ordering::AcqRel, Ordering::Acquire)
             .ok()
-            .map(|_| Leave::Probe)
+            .map(|_| Leave::Probe(next))
     }
 
     /// Time to the next probe; none while the plugin is called as usual.
@@ -106,8 +106,8 @@ impl Breaker {
         match (leave, faulted) {
             (Leave::Usual, false) => self.make_up(),
             (Leave::Usual, true) => self.weigh(),
-            (Leave::Probe, false) => self.release(),
-            (Leave::Probe, true) => self.hold(),
+            (Leave::Probe(next), false) => self.release(next),
+            (Leave::Probe(next), true) => self.hold(next),
         }
     }
 
@@ -147,22 +147,35 @@ impl Breaker {
         }
     }
 
-    fn release(&self) -> Change {
-        self.weight
-            .store(self.limit.saturating_sub(1), Ordering::Relaxed);
-        if self.probe_at.swap(0, Ordering::AcqRel) == 0 {
+    fn release(&self, next: u64) -> Change {
+        if self.probe_at.load(Ordering::Acquire) != next {
+            return Change::None;
+        }
+        // Before calls are let in again, so that the first fault among them counts.
+        let probation = self.limit.saturating_sub(1);
+        self.weight.store(probation, Ordering::Relaxed);
+        if !self.settle(next, 0) {
             return Change::None;
         }
         self.quarantined.dec();
         Change::Released
     }
 
-    fn hold(&self) -> Change {
+    fn hold(&self, next: u64) -> Change {
         let wait = self.wait();
-        self.waits.fetch_add(1, Ordering::Relaxed);
         let due = self.now().saturating_add(millis(wait));
-        self.probe_at.store(due, Ordering::Release);
+        if !self.settle(next, due) {
+            return Change::None;
+        }
+        self.waits.fetch_add(1, Ordering::Relaxed);
         Change::Quarantined(wait)
+    }
+
+    /// Ends a probe; false when it took so long that another one has begun.
+    fn settle(&self, next: u64, due: u64) -> bool {
+        self.probe_at
+            .compare_exchange(next, due, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     /// The wait that is due now: doubled for each one since the plugin was well.
@@ -239,9 +252,10 @@ mod tests {
         let (breaker, gauge) = breaker(1);
         call(&breaker, true);
         breaker.make_due();
-        assert_eq!(breaker.ask(), Some(Leave::Probe));
+        let probe = breaker.ask().unwrap();
+        assert!(matches!(probe, Leave::Probe(_)));
         assert_eq!(breaker.ask(), None, "the probe is under way");
-        assert_eq!(breaker.report(Leave::Probe, false), Change::Released);
+        assert_eq!(breaker.report(probe, false), Change::Released);
         assert_eq!((breaker.ask(), gauge.get()), (Some(Leave::Usual), 0));
     }
 
@@ -275,6 +289,18 @@ mod tests {
             call(&breaker, false);
         }
         assert_eq!(call(&breaker, true), Change::Quarantined(FIRST_WAIT));
+    }
+
+    #[test]
+    fn a_probe_that_was_overtaken_changes_nothing() {
+        let (breaker, gauge) = breaker(1);
+        call(&breaker, true);
+        breaker.make_due();
+        let slow = breaker.ask().unwrap();
+        breaker.make_due();
+        assert_eq!(call(&breaker, false), Change::Released);
+        assert_eq!(breaker.report(slow, true), Change::None);
+        assert_eq!((breaker.ask(), gauge.get()), (Some(Leave::Usual), 0));
     }
 
     #[test]

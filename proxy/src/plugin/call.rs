@@ -119,6 +119,14 @@ where
     A: Send + Sync + 'static,
     T: Send + 'static,
 {
+    if inner
+        .breaker
+        .until_probe()
+        .is_some_and(|wait| !wait.is_zero())
+    {
+        // Fails at once, as it should: nothing to wait for.
+        return run_stage(inner, cx, &selection, &argument, stage);
+    }
     // The plugin's turn before the core's, so that one slow plugin does not hold all cores.
     let spare = turn(&inner.lane.spares).await?;
     let core = turn(&inner.lane.cores).await?;
@@ -166,6 +174,11 @@ fn run<T>(
             (Err(Failure::new(FailureKind::Quarantined, detail)), None)
         }
     };
+    // A plugin may print, or put into its words, what its config holds.
+    let outcome = outcome.map_err(|mut failure| {
+        failure.detail = inner.slot.secrets.redact(&failure.detail).into_owned();
+        failure
+    });
     inner.tally.count(outcome.as_ref().map(|_| ()), took);
     if let Err(failure) = &outcome {
         log(inner, request_id, failure);

@@ -6,8 +6,9 @@
 //! config goes on without that plugin. When the thread ends after all, [`Compiler::finished`] says
 //! so, and the next look finds the code.
 //!
-//! Invariants: bytes are compiled once at a time, however many ask; at most [`THREADS`] components
-//! compile at once; a thread that never ends holds up neither a reload nor the exit.
+//! Invariants: bytes are compiled once at a time, however many ask; components compile on half of the
+//! cores, besides those that were given up on; a thread that never ends holds up neither a reload
+//! nor the exit.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,8 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
 use wasmtime::component::Component;
 
 use super::aot::CompileCache;
@@ -23,8 +25,9 @@ use super::engine::TickingEngine;
 use super::error::LoadError;
 use super::{inspect, text};
 
-/// Components that compile at once. Those that never end count, until the process does.
-const THREADS: usize = 8;
+/// Components that go on compiling, given up on, without holding back others. Those that never end
+/// count, until the process does.
+const ABANDONED: usize = 4;
 
 type Hash = [u8; 32];
 
@@ -36,24 +39,36 @@ pub(super) struct Compiler {
     engine: Arc<TickingEngine>,
     /// None when the folder cannot be had: then every start compiles.
     cache: Option<CompileCache>,
-    /// Components that compile, or whose outcome nobody has fetched.
-    running: Mutex<HashMap<Hash, Running>>,
+    turns: Arc<Semaphore>,
+    table: Mutex<Table>,
     finished: Notify,
+}
+
+/// Components that compile, or whose outcome nobody has fetched.
+#[derive(Default)]
+struct Table {
+    running: HashMap<Hash, Running>,
+    /// Someone gave up before it was his turn.
+    unserved: bool,
 }
 
 struct Running {
     outcome: watch::Receiver<Outcome>,
     /// Someone gave up on it, and is to be told of its end.
     abandoned: bool,
+    /// Its turn on a core; given back when it is given up on.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Compiler {
     /// With a folder of compiled components, if there is one.
     pub(super) fn new(engine: Arc<TickingEngine>, cache: Option<CompileCache>) -> Arc<Self> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Self {
             engine,
             cache,
-            running: Mutex::default(),
+            turns: Arc::new(Semaphore::new(cores.div_ceil(2))),
+            table: Mutex::default(),
             finished: Notify::new(),
         })
     }
@@ -62,8 +77,8 @@ impl Compiler {
     ///
     /// # Errors
     /// What the bytes plainly are instead of a component, [`LoadError::Malformed`] with what the
-    /// compiler says, [`LoadError::Compiling`] when it takes longer, [`LoadError::CompilerBusy`],
-    /// [`LoadError::NoThread`], [`LoadError::Panicked`].
+    /// compiler says, [`LoadError::Compiling`] when it takes longer, [`LoadError::NoThread`],
+    /// [`LoadError::Panicked`].
     ///
     /// # Cancel safety
     /// The compiler goes on, and its outcome is kept for whoever asks next.
@@ -74,46 +89,46 @@ impl Compiler {
         patience: Duration,
     ) -> Result<Component, LoadError> {
         inspect::sniff(&bytes)?;
-        let mut outcome = self.begin(bytes, sha256)?;
-        let waiting = outcome.wait_for(Option::is_some);
-        let gave_up = tokio::time::timeout(patience, waiting).await.is_err();
-        let mut running = self.lock();
-        if gave_up
-            && let Some(entry) = running.get_mut(sha256)
-            && entry.outcome.borrow().is_none()
-        {
-            entry.abandoned = true;
+        let until = Instant::now() + patience;
+        let Some(mut outcome) = self.started(bytes, sha256, until).await? else {
+            self.lock().unserved = true;
+            return Err(LoadError::Compiling { waited: patience });
+        };
+        let gave_up = timeout_at(until, outcome.wait_for(Option::is_some))
+            .await
+            .is_err();
+        if gave_up && self.abandon(sha256, &outcome) {
             return Err(LoadError::Compiling { waited: patience });
         }
-        running.remove(sha256);
+        self.fetched(sha256, &outcome);
         // Without an outcome its thread died.
         let done = outcome.borrow().clone().ok_or(LoadError::Panicked)?;
         done.map_err(|detail| LoadError::Malformed { detail })
     }
 
-    /// Waits until a component has been compiled on which its asker had given up.
+    /// Waits until there is a reason to ask again for a component that was given up on.
     pub(super) async fn finished(&self) {
         self.finished.notified().await;
     }
 
-    /// Starts to compile, unless these bytes compile already.
-    fn begin(
+    /// The compilation of these bytes: the one that runs, or a new one when there is a turn for it.
+    async fn started(
         self: &Arc<Self>,
         bytes: Bytes,
         sha256: &Hash,
-    ) -> Result<watch::Receiver<Outcome>, LoadError> {
-        let mut running = self.lock();
-        if let Some(entry) = running.get(sha256) {
-            return Ok(entry.outcome.clone());
+        until: Instant,
+    ) -> Result<Option<watch::Receiver<Outcome>>, LoadError> {
+        if let Some(entry) = self.lock().running.get(sha256) {
+            return Ok(Some(entry.outcome.clone()));
         }
-        if running.len() >= THREADS {
-            // Outcomes that nobody came for.
-            running.retain(|_, entry| entry.outcome.has_changed().is_ok());
-        }
-        if running.len() >= THREADS {
-            return Err(LoadError::CompilerBusy {
-                components: THREADS,
-            });
+        let Ok(turn) = timeout_at(until, Arc::clone(&self.turns).acquire_owned()).await else {
+            return Ok(None);
+        };
+        let turn = turn.map_err(|_| LoadError::Stopping)?;
+        let mut table = self.lock();
+        // Someone else's turn may have come first.
+        if let Some(entry) = table.running.get(sha256) {
+            return Ok(Some(entry.outcome.clone()));
         }
         let (report, outcome) = watch::channel(None);
         let (compiler, hash) = (Arc::clone(self), *sha256);
@@ -124,9 +139,43 @@ impl Compiler {
         let entry = Running {
             outcome: outcome.clone(),
             abandoned: false,
+            turn: Some(turn),
         };
-        running.insert(*sha256, entry);
-        Ok(outcome)
+        table.running.insert(*sha256, entry);
+        Ok(Some(outcome))
+    }
+
+    /// Gives up on a compilation, unless it has ended just now.
+    fn abandon(&self, sha256: &Hash, outcome: &watch::Receiver<Outcome>) -> bool {
+        let mut table = self.lock();
+        let given_up = table
+            .running
+            .values()
+            .filter(|entry| entry.abandoned)
+            .count();
+        if outcome.borrow().is_some() || outcome.has_changed().is_err() {
+            return false;
+        }
+        let Some(entry) = table.running.get_mut(sha256) else {
+            return false;
+        };
+        entry.abandoned = true;
+        if given_up < ABANDONED {
+            entry.turn = None;
+        }
+        true
+    }
+
+    /// Forgets a compilation whose outcome is known.
+    fn fetched(&self, sha256: &Hash, outcome: &watch::Receiver<Outcome>) {
+        let mut table = self.lock();
+        let is_this = |entry: &Running| entry.outcome.same_channel(outcome);
+        if table.running.get(sha256).is_some_and(is_this)
+            && let Some(entry) = table.running.remove(sha256)
+            && entry.abandoned
+        {
+            self.finished.notify_one();
+        }
     }
 
     fn run(&self, bytes: &[u8], sha256: Hash, report: &watch::Sender<Outcome>) {
@@ -140,22 +189,29 @@ impl Compiler {
         report.send_replace(Some(compiled));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Hash, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Tells whoever gave up, also when the compiler panics.
+/// Gives back the turn and tells whoever gave up, also when the compiler panics.
 struct End<'a>(&'a Compiler, Hash);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
         let Self(compiler, sha256) = self;
-        if compiler
-            .lock()
-            .get(sha256)
-            .is_some_and(|entry| entry.abandoned)
-        {
+        let mut table = compiler.lock();
+        let mut is_awaited = std::mem::take(&mut table.unserved);
+        if let Some(entry) = table.running.get_mut(sha256) {
+            entry.turn = None;
+            is_awaited |= entry.abandoned;
+            // The folder has it; an outcome that nobody fetches would hold its code.
+            if entry.abandoned && compiler.cache.is_some() {
+                table.running.remove(sha256);
+            }
+        }
+        drop(table);
+        if is_awaited {
             compiler.finished.notify_one();
         }
     }
@@ -180,14 +236,14 @@ mod tests {
     async fn whoever_gives_up_is_told_and_finds_the_outcome() {
         let compiler = compiler();
         let (bytes, hash) = component();
-        // The thread cannot report while this holds what it asks for at its end.
+        // With no patience at all it may still win against a small component.
         let given_up = compiler.compile(bytes.clone(), &hash, Duration::ZERO).await;
         if given_up.is_err() {
             assert!(matches!(given_up, Err(LoadError::Compiling { .. })));
             compiler.finished().await;
         }
         assert!(compiler.compile(bytes, &hash, LONG).await.is_ok());
-        assert!(compiler.lock().is_empty(), "fetched");
+        assert!(compiler.lock().running.is_empty(), "fetched");
     }
 
     #[tokio::test]
@@ -197,6 +253,20 @@ mod tests {
         let ask = || compiler.compile(bytes.clone(), &hash, LONG);
         let (one, other) = tokio::join!(ask(), ask());
         assert!(one.is_ok() && other.is_ok());
+    }
+
+    #[tokio::test]
+    async fn more_components_than_cores_wait_for_their_turns() {
+        let compiler = compiler();
+        let (bytes, _) = component();
+        let asks = (0..40).map(|number| {
+            let (compiler, bytes) = (Arc::clone(&compiler), bytes.clone());
+            async move { compiler.compile(bytes, &[number; 32], LONG).await.is_ok() }
+        });
+        let done = futures::future::join_all(asks).await;
+        assert_eq!(done, [true; 40]);
+        let cores = thread::available_parallelism().unwrap().get();
+        assert_eq!(compiler.turns.available_permits(), cores.div_ceil(2));
     }
 
     #[tokio::test]

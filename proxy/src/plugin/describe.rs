@@ -3,8 +3,8 @@
 use http::HeaderName;
 
 use super::error::LoadError;
-use super::types::{ConfigIssue, MetricDeclaration, MetricKind, PluginInfo};
-use crate::config::{Slot, TextWindow, wording};
+use super::types::{MetricDeclaration, MetricKind, PluginInfo};
+use crate::config::{Slot, TextWindow};
 
 const NAME_BYTES: usize = 64;
 const VERSION_BYTES: usize = 64;
@@ -110,34 +110,5 @@ fn check_metric(metric: &MetricDeclaration) -> Result<(), String> {
                 Err("a histogram has 1 to 24 finite bounds, ascending".to_owned())
             }
         }
-    }
-}
-
-/// Validates the slot's config table by the plugin's schema, if it has one.
-///
-/// # Errors
-/// [`LoadError::ConfigSchema`] when the schema itself is no JSON Schema; [`LoadError::Config`] with
-/// every issue of the table.
-pub(super) fn check_config(info: &PluginInfo, slot: &Slot) -> Result<(), LoadError> {
-    if info.config_schema.is_empty() {
-        return Ok(()); // `configure` has the only word
-    }
-    let schema: serde_json::Value = serde_json::from_str(&info.config_schema)
-        .map_err(|error| LoadError::ConfigSchema(format!("not JSON: {error}")))?;
-    let validator = jsonschema::draft202012::new(&schema)
-        .map_err(|error| LoadError::ConfigSchema(error.to_string()))?;
-    let faults = validator
-        .iter_errors(&slot.config)
-        .flat_map(|error| wording::faults(&error, &schema));
-    let issues: Vec<ConfigIssue> = faults
-        .map(|fault| ConfigIssue {
-            message: fault.in_one_line(),
-            pointer: fault.pointer,
-        })
-        .collect();
-    if issues.is_empty() {
-        Ok(())
-    } else {
-        Err(LoadError::Config { issues })
     }
 }

@@ -140,11 +140,6 @@ pub(crate) enum LoadError {
         format_args!("{waited:?}")
     )]
     Compiling { waited: Duration },
-    #[error(
-        "{components} components are being compiled already, for too long: take out what never \
-         ends, and restart to get rid of it"
-    )]
-    CompilerBusy { components: usize },
     #[error("no thread could be started to compile it")]
     NoThread {
         #[source]

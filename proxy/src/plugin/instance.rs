@@ -12,6 +12,7 @@ use super::error::LoadError;
 use super::failure::Failure;
 use super::host::v0_1::{Exports, Indices};
 use super::state::{Shared, State};
+use super::types::ConfigIssue;
 
 /// CPU time of `describe`.
 pub(super) const DESCRIBE: Duration = Duration::from_secs(1);
@@ -50,7 +51,15 @@ impl Blueprint {
                 exports.configure(store, &self.config)
             })
             .map_err(LoadError::Configure)?;
-        configured.map_err(|issues| LoadError::Config { issues })?;
+        configured.map_err(|mut issues| {
+            if issues.is_empty() {
+                issues.push(ConfigIssue {
+                    pointer: String::new(),
+                    message: "`configure` refuses it without saying why".to_owned(),
+                });
+            }
+            LoadError::Config { issues }
+        })?;
         instance.store.data_mut().end();
         Ok(instance)
     }

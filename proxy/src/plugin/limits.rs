@@ -3,7 +3,8 @@
 //! Time is CPU time of the thread, not wall time: on a busy core a wall-clock deadline kills calls
 //! that have hardly run. The engine's epoch only wakes [`Meter::tick`], which reads the thread's CPU
 //! clock and lets the call go on while its budget lasts. A wall limit of twenty times the budget
-//! stands behind it; it ends a call that goes on for a tick after it was found late. A call shorter than a tick, which is nearly every one, never reads that clock.
+//! stands behind it: a call that is found late has one more tick to end. A call shorter than a
+//! tick, which is nearly every one, never reads that clock.
 
 use std::time::{Duration, Instant};
 

@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -29,7 +29,7 @@ use super::rate::Rate;
 use super::state::{MetricHandle, Shared, State};
 use super::types::PluginInfo;
 use super::view::ViewRules;
-use super::{Host, builtin, describe, inspect, smoke, text};
+use super::{Host, builtin, config_schema, describe, inspect, smoke, text};
 use crate::api::hex::hex;
 use crate::config::{Slot, Source};
 use crate::telemetry::Alive;
@@ -163,7 +163,7 @@ impl Host {
         let indices = Indices::new(&pre, slot.kind).map_err(contract)?;
         let info = self.describe(&pre, &indices, slot)?;
         describe::check(&info, slot)?;
-        describe::check_config(&info, slot)?;
+        config_schema::check(&info, slot)?;
         let metrics = self.families.prepare(&info, &slot.name)?;
         let shared = self.shared(slot, &info.name, info.wants_clock, metrics.handles.clone());
         let view = ViewRules::new(Arc::clone(slot), &info);
@@ -237,7 +237,7 @@ impl Host {
         })
     }
 
-    /// Gives a candidate its number and makes it the slot's latest.
+    /// Makes a plugin of a candidate. It has no number before [`Host::adopt`].
     fn accept(
         &self,
         candidate: Candidate,
@@ -252,12 +252,11 @@ impl Host {
             pool,
         } = candidate;
         self.families.publish(metrics)?;
-        let generation = history.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        let plugin = Arc::new(Plugin {
+        Ok(Arc::new(Plugin {
             inner: Arc::new(Inner {
                 info,
                 sha256,
-                generation,
+                generation: AtomicU64::new(0),
                 loaded_at: SystemTime::now(),
                 view,
                 pool,
@@ -278,13 +277,7 @@ impl Host {
                 history: Arc::clone(history),
                 slot: Arc::clone(slot),
             }),
-        });
-        self.set_current(&plugin);
-        self.metrics
-            .plugin_generation
-            .with_label_values(&[slot.name.as_str()])
-            .set(i64::try_from(generation).unwrap_or(i64::MAX));
-        Ok(plugin)
+        }))
     }
 }
 

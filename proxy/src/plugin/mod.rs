@@ -17,6 +17,7 @@ mod builtin;
 mod call;
 mod check;
 mod compile;
+mod config_schema;
 mod describe;
 mod engine;
 mod error;
@@ -40,6 +41,7 @@ mod types;
 mod view;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
@@ -176,8 +178,20 @@ impl Host {
         (plugin.sha256() == sha256 && **plugin.slot() == *slot).then_some(plugin)
     }
 
-    fn set_current(&self, plugin: &Arc<Plugin>) {
+    /// Makes a plugin the one that its slot runs, and gives it its number if it is new.
+    pub(crate) fn adopt(&self, plugin: &Arc<Plugin>) {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.entry(plugin.slot().name.clone()).or_default().latest = Arc::downgrade(plugin);
+        let slot = slots.entry(plugin.slot().name.clone()).or_default();
+        slot.latest = Arc::downgrade(plugin);
+        let number = &plugin.inner.generation;
+        if number.load(Ordering::Relaxed) == 0 {
+            let next = slot.history.generation.fetch_add(1, Ordering::Relaxed) + 1;
+            number.store(next, Ordering::Relaxed);
+        }
+        let current = i64::try_from(number.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+        self.metrics
+            .plugin_generation
+            .with_label_values(&[plugin.slot().name.as_str()])
+            .set(current);
     }
 }

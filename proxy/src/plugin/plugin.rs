@@ -56,8 +56,8 @@ pub(super) struct Inner {
     pub(super) slot: Arc<Slot>,
     pub(super) info: PluginInfo,
     pub(super) sha256: [u8; 32],
-    /// Its number among the successful candidates of its slot, from 1.
-    pub(super) generation: u64,
+    /// Its number among the plugins that its slot has run, from 1; 0 before it runs.
+    pub(super) generation: AtomicU64,
     pub(super) loaded_at: SystemTime,
     pub(super) view: ViewRules,
     pub(super) pool: Arc<Pool>,
@@ -79,7 +79,7 @@ pub(super) struct BlockingLane {
 /// What is known of a slot beyond one plugin.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    /// Successful candidates so far.
+    /// Plugins that it has run so far.
     pub(super) generation: AtomicU64,
     /// The last candidate, when it was refused.
     pub(super) refused: Mutex<Option<Refused>>,
@@ -226,7 +226,7 @@ impl Inner {
             description: self.info.description.clone(),
             source: self.slot.source.to_string(),
             sha256: hex(&self.sha256),
-            generation: self.generation,
+            generation: self.generation.load(Ordering::Relaxed),
             loaded_at: unix_seconds(self.loaded_at),
             state: match until_probe {
                 Some(_) => "quarantined",

@@ -204,18 +204,22 @@ async fn refill(pool: Arc<Pool>) {
     loop {
         while pool.is_short() {
             let maker = Arc::clone(&pool);
-            match tokio::task::spawn_blocking(move || maker.add_one()).await {
-                Ok(Ok(())) => wait = BACKOFF.0,
-                Ok(Err(error)) => {
-                    let slot = pool.blueprint.shared.slot.name.as_str();
-                    tracing::warn!(slot, %error, "plugin instance not replaced, trying again");
-                    #[expect(clippy::disallowed_methods, reason = "backs off")]
-                    tokio::time::sleep(wait).await;
-                    wait = BACKOFF.1.min(wait * 2);
+            let error = match tokio::task::spawn_blocking(move || maker.add_one()).await {
+                Ok(Ok(())) => {
+                    wait = BACKOFF.0;
+                    continue;
                 }
+                Ok(Err(error)) => error,
+                Err(error) if error.is_panic() => LoadError::Panicked,
                 // The runtime stops.
                 Err(_) => return,
-            }
+            };
+            let slot = &pool.blueprint.shared.slot;
+            let why = slot.secrets.redact(&error.to_string()).into_owned();
+            tracing::warn!(slot = %slot.name, why, "plugin instance not replaced, trying again");
+            #[expect(clippy::disallowed_methods, reason = "backs off")]
+            tokio::time::sleep(wait).await;
+            wait = BACKOFF.1.min(wait * 2);
         }
         pool.refilling.store(false, Ordering::SeqCst);
         // One that was lost between the last look and the store found the flag still set.

@@ -11,7 +11,9 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use crate::cache::Memory;
-use crate::config::{self, Config, Loaded, Locator, Overrides, Problem, Problems, Slot, SlotName};
+use crate::config::{
+    self, Config, Loaded, Locator, Overrides, Problem, Problems, Slot, SlotKind, SlotName,
+};
 use crate::pipeline::{Plugins, Snapshot};
 use crate::plugin::{ConfigIssue, Host, LoadError, Plugin};
 use crate::telemetry::forget::Names;
@@ -49,22 +51,25 @@ pub(super) struct Candidate {
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
     pub(super) slot: SlotName,
-    /// Why the new one is refused.
+    /// The new one still compiles, and is taken when that is done.
+    pub(super) is_pending: bool,
+    /// Why the new one is not taken.
     pub(super) problems: Vec<Problem>,
 }
 
 impl Builder {
-    /// Loads the config anew, and builds a candidate beside what runs.
+    /// Loads the config anew, for a reload of what runs.
     ///
     /// # Errors
-    /// Everything that is wrong; nothing has changed then.
-    pub(super) async fn rebuild(&self, running: &Snapshot) -> Result<Candidate, Problems> {
+    /// Everything that is wrong with it.
+    pub(super) fn load(&self, running: &Snapshot) -> Result<Loaded, Problems> {
         let loaded = config::load(&self.path, &self.overrides)?;
         config::check_reload(&running.config, &loaded)?;
-        self.build(loaded, Some(running)).await
+        Ok(loaded)
     }
 
-    /// Builds a candidate beside `running`, which is none at the start.
+    /// Builds a candidate beside `running`, which is none at the start. Nothing has changed before
+    /// it is swapped in.
     ///
     /// # Errors
     /// Every plugin that is refused and has no running one to stand in for it.
@@ -73,51 +78,68 @@ impl Builder {
         loaded: Loaded,
         running: Option<&Snapshot>,
     ) -> Result<Candidate, Problems> {
-        let config = Arc::clone(&loaded.config);
-        let mut kept = Vec::new();
-        let mut problems = Vec::new();
-        let slots = all_slots(&config);
-        let patience = if running.is_some() {
-            RELOAD_PATIENCE
-        } else {
-            START_PATIENCE
-        };
-        let loads = slots
-            .iter()
-            .map(|slot| self.host.load(Arc::clone(slot), patience));
-        let mut plugins = Vec::with_capacity(slots.len());
-        for (slot, outcome) in slots.iter().zip(join_all(loads).await) {
-            let refusal = match outcome {
-                Ok(plugin) => {
-                    plugins.push(plugin);
-                    continue;
-                }
-                Err(error) => refusal(&loaded.locator, slot, &error),
-            };
-            match running.and_then(|running| find(running, slot)) {
-                Some(plugin) => {
-                    plugins.push(plugin);
-                    kept.push(Kept {
-                        slot: slot.name.clone(),
-                        problems: refusal,
-                    });
-                }
-                None => problems.extend(refusal),
-            }
-        }
-        if !problems.is_empty() {
-            return Err(Problems::new(problems).with_files(loaded.watched));
-        }
+        let (plugins, kept) = self.load_plugins(&loaded, running).await?;
+        let config = &loaded.config;
         let changed = running
-            .is_none_or(|running| *running.config != *config || !same_plugins(running, &plugins));
+            .is_none_or(|running| *running.config != **config || !same_plugins(running, &plugins));
         let generation = running.map_or(1, |running| running.generation + 1);
-        let snapshot = self.assemble(generation, &config, plugins, running);
+        let snapshot = self.assemble(generation, config, &plugins, running);
         Ok(Candidate {
             snapshot,
             loaded,
             kept,
             changed,
         })
+    }
+
+    /// A plugin for each slot: the new one, or else the one that runs in an equal slot.
+    async fn load_plugins(
+        &self,
+        loaded: &Loaded,
+        running: Option<&Snapshot>,
+    ) -> Result<(Vec<Arc<Plugin>>, Vec<Kept>), Problems> {
+        let slots = all_slots(&loaded.config);
+        let patience = match running {
+            Some(_) => RELOAD_PATIENCE,
+            None => START_PATIENCE,
+        };
+        let loads = slots
+            .iter()
+            .map(|slot| self.host.load(Arc::clone(slot), patience));
+        let outcomes = join_all(loads).await;
+        let (mut plugins, mut kept, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+        for (slot, outcome) in slots.iter().zip(outcomes) {
+            let error = match outcome {
+                Ok(plugin) => {
+                    plugins.push(plugin);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let refusal = refusal(&loaded.locator, slot, &error);
+            match running.and_then(|running| find(running, slot)) {
+                Some(plugin) => {
+                    plugins.push(plugin);
+                    kept.push(Kept {
+                        slot: slot.name.clone(),
+                        is_pending: matches!(error, LoadError::Compiling { .. }),
+                        problems: refusal,
+                    });
+                }
+                None => problems.extend(refusal),
+            }
+        }
+        match problems.is_empty() {
+            true => Ok((plugins, kept)),
+            false => Err(Problems::new(problems).with_files(loaded.watched.clone())),
+        }
+    }
+
+    /// Makes the plugins of a snapshot that is swapped in the current ones of their slots.
+    pub(super) fn adopt(&self, snapshot: &Snapshot) {
+        for plugin in running_plugins(snapshot) {
+            self.host.adopt(plugin);
+        }
     }
 
     /// Forgets the names that neither the running config nor what is left of older ones uses.
@@ -136,7 +158,7 @@ impl Builder {
         &self,
         generation: u64,
         config: &Arc<Config>,
-        plugins: Vec<Arc<Plugin>>,
+        plugins: &[Arc<Plugin>],
         running: Option<&Snapshot>,
     ) -> Snapshot {
         let cache = running
@@ -146,12 +168,14 @@ impl Builder {
                 |running| Arc::clone(&running.cache),
             );
         let pools = self.registry.pools(config);
-        let mut plugins = plugins.into_iter();
-        let (classify, compress) = (&config.pipeline.classify, &config.pipeline.compress);
+        let of = |kind| {
+            let of_kind = move |plugin: &&Arc<Plugin>| plugin.slot().kind == kind;
+            plugins.iter().filter(of_kind).cloned()
+        };
         let plugins = Plugins {
-            classifiers: plugins.by_ref().take(classify.len()).collect(),
-            compressors: plugins.by_ref().take(compress.len()).collect(),
-            cache_policy: plugins.next(),
+            classifiers: of(SlotKind::Classify).collect(),
+            compressors: of(SlotKind::Compress).collect(),
+            cache_policy: of(SlotKind::CachePolicy).next(),
         };
         let alive = Alive::new(self.metrics.snapshots.clone());
         Snapshot::new(generation, Arc::clone(config), pools, cache, plugins, alive)

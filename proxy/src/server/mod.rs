@@ -108,6 +108,7 @@ impl Server {
         let access_log = AccessLog::start(config.telemetry.log_format, Arc::clone(&metrics))
             .map_err(|source| StartError::Worker { source })?;
         let shared = Arc::new(Shared::new(metrics, access_log, control.handle().clone()));
+        builder.adopt(&first.snapshot);
         shared.metrics.config_generation.set(1);
         let pools = first.snapshot.pools.clone();
         registry.supervise(&pools, &config);

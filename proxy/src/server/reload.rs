@@ -134,13 +134,12 @@ impl Reloader {
     /// One candidate: swapped in, or refused with everything that is wrong.
     async fn round(&mut self, cause: &'static str) -> Result<Reloaded, Problems> {
         let running = self.live.snapshot();
-        self.builder.forget_gone(&running);
-        let outcome = self.builder.rebuild(&running).await;
+        let outcome = self.candidate(&running).await;
         let reloads = &self.live.shared().metrics.reloads;
         match outcome {
             Ok(candidate) => {
-                let bad = candidate.kept.len();
-                let result = if bad == 0 { "ok" } else { "partial" };
+                let is_whole = candidate.kept.iter().all(|kept| kept.is_pending);
+                let result = if is_whole { "ok" } else { "partial" };
                 reloads.with_label_values(&[result]).inc();
                 Ok(self.accept(cause, candidate, &running))
             }
@@ -157,6 +156,15 @@ impl Reloader {
         }
     }
 
+    /// The next candidate. Its files are watched before its plugins load, so that no change that
+    /// comes meanwhile is missed.
+    async fn candidate(&self, running: &Snapshot) -> Result<Candidate, Problems> {
+        let loaded = self.builder.load(running)?;
+        let files = self.watched.iter().chain(&loaded.watched);
+        self.watcher.set_paths(files.cloned().collect());
+        self.builder.build(loaded, Some(running)).await
+    }
+
     fn accept(
         &mut self,
         cause: &'static str,
@@ -169,29 +177,21 @@ impl Reloader {
             kept,
             changed,
         } = candidate;
-        for Kept { slot, problems } in &kept {
-            for problem in problems {
-                tracing::error!(
-                    %slot,
-                    cause,
-                    "plugin candidate refused, the old one goes on: {problem}"
-                );
-            }
-        }
+        log_kept(cause, &kept);
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
         self.watched.clone_from(&loaded.watched);
         self.watcher.set_paths(loaded.watched.clone());
+        let generation = match changed {
+            true => self.swap(cause, snapshot),
+            false => running.generation,
+        };
         self.note(|status| {
             status.refused = None;
             status.config = loaded.redacted.clone();
             status.kept.clone_from(&kept);
         });
-        let generation = match changed {
-            true => self.swap(cause, snapshot),
-            false => running.generation,
-        };
         Reloaded { generation, kept }
     }
 
@@ -200,17 +200,34 @@ impl Reloader {
         self.builder
             .registry
             .supervise(&snapshot.pools, &snapshot.config);
-        let shared = self.live.shared();
-        shared
-            .metrics
-            .config_generation
-            .set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.builder.adopt(&snapshot);
         self.live.swap(snapshot);
+        // Whoever has seen this number is served by this snapshot.
+        let gauge = &self.live.shared().metrics.config_generation;
+        gauge.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.builder.forget_gone(&self.live.snapshot());
         tracing::info!(generation, cause, "reloaded");
         generation
     }
 
     fn note(&self, write: impl FnOnce(&mut Status)) {
         write(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+fn log_kept(cause: &'static str, kept: &[Kept]) {
+    for kept in kept {
+        let slot = &kept.slot;
+        for problem in &kept.problems {
+            if kept.is_pending {
+                tracing::info!(%slot, cause, "the slot keeps its plugin for now: {problem}");
+            } else {
+                tracing::error!(
+                    %slot,
+                    cause,
+                    "plugin candidate refused, the old one goes on: {problem}"
+                );
+            }
+        }
     }
 }

@@ -81,7 +81,7 @@ pub(crate) struct Metrics {
     /// `pool`, `backend`: connections opened.
     pub(crate) upstream_connections: IntCounterVec,
     pub(crate) requests_in_flight: IntGauge,
-    /// `result`: `ok`, `refused`.
+    /// `result`: `ok`, `partial`, `refused`.
     pub(crate) reloads: IntCounterVec,
     /// Snapshots in memory.
     pub(crate) snapshots: IntGauge,

@@ -87,7 +87,7 @@ async fn on_failure_deny_refuses_but_not_for_unsupported() {
     let bench = Bench::new();
     let mut slot = bench.slot(&Guest::default());
     slot.on_failure = OnFailure::Deny;
-    let plugin = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
+    let plugin = bench.take(Arc::new(slot)).await.unwrap();
     let denied = ask(&plugin, "t").await.unwrap_err();
     assert_eq!(denied.slot.as_str(), "test");
     assert_eq!(ask(&plugin, "u").await, Ok(None));
@@ -132,7 +132,7 @@ async fn instance_is_replaced_after_its_calls() {
     let bench = Bench::new();
     let mut slot = bench.slot(&Guest::default());
     slot.max_calls = 2;
-    let plugin = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
+    let plugin = bench.take(Arc::new(slot)).await.unwrap();
     for _ in 0..2 {
         assert!(ask(&plugin, "auto").await.unwrap().is_some());
     }
@@ -277,14 +277,10 @@ async fn prompt_read_is_bounded_by_the_slot() {
     let bench = Bench::new();
     let mut slot = bench.slot(&guest);
     slot.text = Some(TextWindow::Window { head: 1, tail: 1 });
-    let generous = bench
-        .host
-        .load(Arc::new(slot.clone()), PATIENCE)
-        .await
-        .unwrap();
+    let generous = bench.take(Arc::new(slot.clone())).await.unwrap();
     assert!(ask(&generous, "z").await.unwrap().is_some());
     slot.read_bytes = 4;
-    let tight = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
+    let tight = bench.take(Arc::new(slot)).await.unwrap();
     assert_eq!(ask(&tight, "z").await, Ok(None));
 }
 
@@ -316,8 +312,7 @@ async fn declared_metrics_are_counted_across_generations() {
         ..Guest::default()
     };
     let refused = bench
-        .host
-        .load(Arc::new(bench.slot(&other)), PATIENCE)
+        .take(Arc::new(bench.slot(&other)))
         .await
         .err()
         .unwrap();
@@ -338,8 +333,7 @@ async fn clock_needs_grant_and_wish() {
     };
     let bench = Bench::new();
     let refused = bench
-        .host
-        .load(Arc::new(bench.slot(&guest(true))), PATIENCE)
+        .take(Arc::new(bench.slot(&guest(true))))
         .await
         .err()
         .unwrap();
@@ -347,7 +341,7 @@ async fn clock_needs_grant_and_wish() {
     for (wants, told) in [(true, true), (false, false)] {
         let mut slot = bench.slot(&guest(wants));
         slot.grant_clock = true;
-        let plugin = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
+        let plugin = bench.take(Arc::new(slot)).await.unwrap();
         assert_eq!(
             ask(&plugin, "z").await.unwrap().is_some(),
             told,
@@ -374,7 +368,7 @@ async fn compressor_edits_become_a_plan() {
     let bench = Bench::new();
     let mut slot = bench.slot(&dropper(0));
     slot.kind = SlotKind::Compress;
-    let plugin = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
+    let plugin = bench.take(Arc::new(slot)).await.unwrap();
     let headers = HeaderMap::new();
     let wish = Budget {
         target_tokens: Some(10),
@@ -409,13 +403,7 @@ async fn compressor_that_touches_the_last_user_message_is_not_loaded() {
     let bench = Bench::new();
     let mut slot = bench.slot(&dropper(1));
     slot.kind = SlotKind::Compress;
-    let refused = bench
-        .host
-        .load(Arc::new(slot), PATIENCE)
-        .await
-        .err()
-        .unwrap()
-        .to_string();
+    let refused = bench.take(Arc::new(slot)).await.err().unwrap().to_string();
     assert!(refused.contains("invalid_output"), "{refused}");
 }
 
@@ -445,7 +433,7 @@ async fn cache_policy_decides_and_admits() {
     let bench = Bench::new();
     let mut slot = bench.slot(&policy(60, 0));
     slot.kind = SlotKind::CachePolicy;
-    let plugin = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
+    let plugin = bench.take(Arc::new(slot)).await.unwrap();
     let prompt = prompt("auto", vec![message(Role::User, "Hello")]);
     let headers = HeaderMap::new();
     let cx = context(&prompt, &headers);
@@ -481,13 +469,12 @@ async fn cache_policy_cannot_leave_out_what_is_not_granted() {
     let mut slot = bench.slot(&policy(60, 1));
     slot.kind = SlotKind::CachePolicy;
     let refused = bench
-        .host
-        .load(Arc::new(slot.clone()), PATIENCE)
+        .take(Arc::new(slot.clone()))
         .await
         .err()
         .unwrap()
         .to_string();
     assert!(refused.contains("ignores `model`"), "{refused}");
     slot.may_ignore = vec!["model".to_owned()];
-    assert!(bench.host.load(Arc::new(slot), PATIENCE).await.is_ok());
+    assert!(bench.take(Arc::new(slot)).await.is_ok());
 }

@@ -62,7 +62,7 @@ async fn contained_in(
 ) -> String {
     let mut slot = bench.slot(guest);
     settings(&mut slot);
-    let plugin = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
+    let plugin = bench.take(Arc::new(slot)).await.unwrap();
     assert_eq!(ask(&plugin, "z").await, Ok(None), "{kind}");
     let status = full(&plugin).await;
     let error = status.last_error.expect("a failure");
@@ -113,7 +113,7 @@ async fn reading_the_prompt_over_and_over_ends_soon() {
     let mut slot = bench.slot(&guest);
     slot.text = Some(crate::config::TextWindow::Window { head: 1, tail: 1 });
     slot.read_bytes = 1 << 30;
-    let plugin = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
+    let plugin = bench.take(Arc::new(slot)).await.unwrap();
     let words = "x".repeat(1 << 16);
     let asked = prompt("z", vec![message(Role::User, &words)]);
     let headers = HeaderMap::new();
@@ -307,17 +307,47 @@ async fn metrics_take_no_wild_values() {
     assert_eq!(dropped.get(), 2);
 }
 
-/// Every tenth call of each instance traps: nine in ten requests are served, and none waits.
-#[tokio::test]
-async fn trap_on_every_tenth_call_costs_that_call_alone() {
-    let guest = Guest {
+/// A guest of which every tenth call traps.
+fn tenth() -> Guest {
+    Guest {
         items: "(global $calls (mut i32) (i32.const 0))",
         extra: "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))
                 (if (i32.eqz (i32.rem_u (global.get $calls) (i32.const 10))) (then unreachable))",
         ..Guest::default()
-    };
+    }
+}
+
+#[tokio::test]
+async fn trap_on_every_tenth_call_ends_in_quarantine() {
     let bench = Bench::new();
-    let plugin = bench.load(&guest).await;
+    let mut slot = bench.slot(&tenth());
+    slot.quarantine_after = 5;
+    let plugin = bench.take(Arc::new(slot)).await.unwrap();
+    let begun = Instant::now();
+    while bench.counted("quarantined") == 0 {
+        while plugin.inner.pool.idle() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let _ = ask(&plugin, "z").await;
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{:?}",
+            plugin.status()
+        );
+    }
+    let traps = bench.counted("trap");
+    assert!(
+        traps > 5,
+        "not for {traps} traps in {} calls",
+        bench.counted("ok")
+    );
+}
+
+/// Nine in ten requests are served, and none waits.
+#[tokio::test]
+async fn trap_on_every_tenth_call_costs_that_call_alone() {
+    let bench = Bench::new();
+    let plugin = bench.load(&tenth()).await;
     let mut served = 0;
     for _ in 0..200 {
         full(&plugin).await;

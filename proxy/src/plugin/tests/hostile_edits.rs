@@ -92,7 +92,7 @@ async fn compressed(
         slot.memory_bytes = 64 << 20;
         slot.cpu_time = Duration::from_secs(5);
     }
-    let plugin = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
+    let plugin = bench.take(Arc::new(slot)).await.unwrap();
     let headers = HeaderMap::new();
     let prompt = conversation();
     compress(&plugin, &context(&prompt, &headers), &Budget::default())
@@ -148,7 +148,7 @@ async fn more_edits_than_the_slot_allows_are_refused() {
     let mut slot = bench.slot(&of(&many));
     slot.kind = SlotKind::Compress;
     slot.max_edits = 799;
-    let plugin = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
+    let plugin = bench.take(Arc::new(slot)).await.unwrap();
     let headers = HeaderMap::new();
     let prompt = conversation();
     let cx = context(&prompt, &headers);

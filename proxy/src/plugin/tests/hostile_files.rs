@@ -6,7 +6,7 @@ use super::*;
 use crate::plugin::LoadError;
 
 async fn refused(bench: &Bench, slot: Slot) -> String {
-    let error = bench.host.load(Arc::new(slot), PATIENCE).await.err();
+    let error = bench.take(Arc::new(slot)).await.err();
     let text = error.expect("refused").to_string();
     assert!(text.len() < 16 * 1024, "a log can hold it");
     assert!(
@@ -120,7 +120,7 @@ async fn configure_that_fails_now_and_then_never_leaves_half_a_pool() {
         usize::try_from(metrics.unwrap().component_instances()).unwrap()
     };
     for _ in 0..100 {
-        if let Ok(plugin) = bench.host.load(Arc::clone(&slot), PATIENCE).await {
+        if let Ok(plugin) = bench.take(Arc::clone(&slot)).await {
             assert_eq!(plugin.status().idle_instances, INSTANCES);
             assert_eq!(live(), INSTANCES);
             return;
@@ -150,17 +150,45 @@ async fn schemas_that_mean_harm_are_refused_or_harmless() {
         r#"{"not":"#.repeat(5000),
         "{}".to_owned() + &"}".repeat(5000)
     );
-    for schema in [
-        "not JSON",
-        r#"{"type": "no-such-type"}"#,
-        r##"{"$ref": "#"}"##,
-        r##"{"allOf": [{"$ref": "#"}, {"$ref": "#"}]}"##,
-        r##"{"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}"##,
-        r#"{"$ref": "http://127.0.0.1:9/schema.json"}"#,
-        r#"{"$ref": "file:///etc/passwd"}"#,
-        r#"{"properties": {"words": {"pattern": "^(a+)+$"}}}"#,
-        r#"{"properties": {"words": {"pattern": "(?=(a+)+b)((a*)*)*\\1$"}}}"#,
-        &deep,
+    // Each level asks the next one twice: 2^60 looks.
+    let levels: Vec<String> = (0..60)
+        .map(|level| {
+            let next = format!(r##"{{"$ref": "#/$defs/a{}"}}"##, level + 1);
+            format!(r#""a{level}": {{"allOf": [{next}, {next}]}}"#)
+        })
+        .collect();
+    let doubling = format!(
+        r##"{{"$defs": {{{}, "a60": {{"type": "object"}}}}, "$ref": "#/$defs/a0"}}"##,
+        levels.join(", ")
+    );
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let remote = format!(
+        r#"{{"$ref": "http://{}/schema.json"}}"#,
+        listener.local_addr().unwrap()
+    );
+    for (schema, said) in [
+        ("not JSON", "not JSON"),
+        (r#"{"type": "no-such-type"}"#, "no-such-type"),
+        (&remote, "not present"),
+        (r#"{"$ref": "file:///etc/passwd"}"#, "not present"),
+        (
+            r#"{"properties": {"words": {"pattern": "^(a+)+$"}}}"#,
+            "words",
+        ),
+        (
+            r#"{"properties": {"words": {"pattern": "(?=(a+)+b)((a*)*)*\\1$"}}}"#,
+            "words",
+        ),
+        (&deep, "recursion limit"),
+        (&doubling, "takes longer than 5s"),
+        // Nothing to hold against any config, and an end.
+        (r##"{"$ref": "#"}"##, ""),
+        (r##"{"allOf": [{"$ref": "#"}, {"$ref": "#"}]}"##, ""),
+        (
+            r##"{"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}"##,
+            "",
+        ),
     ] {
         let guest = Guest {
             schema: schema.to_owned().leak(),
@@ -169,13 +197,28 @@ async fn schemas_that_mean_harm_are_refused_or_harmless() {
         let bench = Bench::new();
         let mut slot = bench.slot(&guest);
         slot.config = config.clone();
-        // Some schemas crates call valid: then they must have come to an end.
-        let loading = bench.host.load(Arc::new(slot), PATIENCE);
-        let ended = tokio::time::timeout(Duration::from_secs(30), loading).await;
-        let said = ended.map(|outcome| outcome.err().map(|error| error.to_string()));
-        eprintln!("{schema:.60} → {said:.200?}");
-        assert!(said.is_ok(), "{schema:.60}");
+        let refused = bench.take(Arc::new(slot)).await.err();
+        let text = refused.map(|error| error.to_string()).unwrap_or_default();
+        assert!(text.contains(said), "{schema:.60}: {text:.300}");
+        assert_eq!(
+            text.is_empty(),
+            said.is_empty(),
+            "{schema:.60}: {text:.300}"
+        );
     }
+    assert!(listener.accept().is_err(), "nothing was fetched");
+}
+
+#[tokio::test]
+async fn configure_that_refuses_without_a_word_is_a_refusal() {
+    // The result is an error with an empty list.
+    let guest = Guest {
+        configure: Some("(i32.store8 (i32.const 64) (i32.const 1)) i32.const 64"),
+        ..Guest::default()
+    };
+    let bench = Bench::new();
+    let text = refused(&bench, bench.slot(&guest)).await;
+    assert!(text.contains("without saying why"), "{text}");
 }
 
 /// A component of some 30 KB that takes seconds to compile: a loop in a loop in a loop, with many

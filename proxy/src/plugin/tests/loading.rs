@@ -42,21 +42,14 @@ async fn each_wrong_file_is_refused_with_what_to_do() {
 async fn missing_file_and_large_file_are_refused() {
     let bench = Bench::new();
     let refused = bench
-        .host
-        .load(Arc::new(slot(&bench.path("no.wasm"))), PATIENCE)
+        .take(Arc::new(slot(&bench.path("no.wasm"))))
         .await
         .err()
         .unwrap();
     assert!(matches!(refused, LoadError::Read { .. }));
     let mut slot = bench.slot(&Guest::default());
     slot.max_component_bytes = 100;
-    let refused = bench
-        .host
-        .load(Arc::new(slot), PATIENCE)
-        .await
-        .err()
-        .unwrap()
-        .to_string();
+    let refused = bench.take(Arc::new(slot)).await.err().unwrap().to_string();
     assert!(refused.contains("max_component_bytes = 100"), "{refused}");
 }
 
@@ -65,12 +58,7 @@ async fn component_of_another_hash_is_refused() {
     let bench = Bench::new();
     let mut slot = bench.slot(&Guest::default());
     slot.sha256 = Some([7; 32]);
-    let refused = bench
-        .host
-        .load(Arc::new(slot), PATIENCE)
-        .await
-        .err()
-        .unwrap();
+    let refused = bench.take(Arc::new(slot)).await.err().unwrap();
     assert!(matches!(refused, LoadError::Sha256 { .. }), "{refused}");
 }
 
@@ -84,8 +72,7 @@ async fn plugin_of_another_stage_is_refused_by_name() {
         ..Guest::default()
     };
     let refused = bench
-        .host
-        .load(Arc::new(bench.slot(&guest)), PATIENCE)
+        .take(Arc::new(bench.slot(&guest)))
         .await
         .err()
         .unwrap()
@@ -107,8 +94,7 @@ async fn component_that_wants_the_network_is_refused() {
     };
     let bench = Bench::new();
     let refused = bench
-        .host
-        .load(Arc::new(bench.slot(&guest)), PATIENCE)
+        .take(Arc::new(bench.slot(&guest)))
         .await
         .err()
         .unwrap()
@@ -127,12 +113,7 @@ async fn config_is_validated_by_the_plugins_schema() {
     let bench = Bench::new();
     let mut slot = bench.slot(&guest);
     slot.config = serde_json::json!({"threshold": "hunter2", "words": ["a", 5]});
-    let refused = bench
-        .host
-        .load(Arc::new(slot.clone()), PATIENCE)
-        .await
-        .err()
-        .unwrap();
+    let refused = bench.take(Arc::new(slot.clone())).await.err().unwrap();
     let LoadError::Config { issues } = refused else {
         panic!("{refused}")
     };
@@ -146,7 +127,7 @@ async fn config_is_validated_by_the_plugins_schema() {
     pointers.sort_unstable();
     assert_eq!(pointers, ["/threshold", "/words/1"]);
     slot.config = serde_json::json!({"threshold": 0.5});
-    assert!(bench.host.load(Arc::new(slot), PATIENCE).await.is_ok());
+    assert!(bench.take(Arc::new(slot)).await.is_ok());
 }
 
 #[tokio::test]
@@ -161,7 +142,7 @@ async fn plugin_without_a_schema_finds_faults_in_its_config_itself() {
         };
         let mut slot = bench.slot(&guest);
         slot.config = serde_json::json!({"threshold": 3});
-        bench.host.load(Arc::new(slot), PATIENCE).await
+        bench.take(Arc::new(slot)).await
     };
     assert!(load(None).await.is_ok());
     let refused = load(Some(NO)).await.err().unwrap();
@@ -178,8 +159,7 @@ async fn plugin_that_refuses_its_config_is_refused_with_its_words() {
         ..Guest::default()
     };
     let refused = bench
-        .host
-        .load(Arc::new(bench.slot(&guest)), PATIENCE)
+        .take(Arc::new(bench.slot(&guest)))
         .await
         .err()
         .unwrap();
@@ -199,8 +179,7 @@ async fn plugin_that_hangs_before_it_serves_is_refused() {
         ..Guest::default()
     };
     let refused = bench
-        .host
-        .load(Arc::new(bench.slot(&guest)), PATIENCE)
+        .take(Arc::new(bench.slot(&guest)))
         .await
         .err()
         .unwrap();
@@ -211,12 +190,7 @@ async fn plugin_that_hangs_before_it_serves_is_refused() {
     };
     let mut slot = bench.slot(&guest);
     slot.configure_timeout = Duration::from_millis(20);
-    let refused = bench
-        .host
-        .load(Arc::new(slot), PATIENCE)
-        .await
-        .err()
-        .unwrap();
+    let refused = bench.take(Arc::new(slot)).await.err().unwrap();
     assert!(matches!(refused, LoadError::Configure(_)), "{refused}");
 }
 
@@ -229,8 +203,7 @@ async fn plugin_that_fails_the_built_in_request_is_refused() {
         ..Guest::default()
     };
     let refused = bench
-        .host
-        .load(Arc::new(bench.slot(&guest)), PATIENCE)
+        .take(Arc::new(bench.slot(&guest)))
         .await
         .err()
         .unwrap()
@@ -242,21 +215,13 @@ async fn plugin_that_fails_the_built_in_request_is_refused() {
 async fn unchanged_slot_keeps_its_plugin() {
     let bench = Bench::new();
     let slot = bench.slot(&Guest::default());
-    let first = bench
-        .host
-        .load(Arc::new(slot.clone()), PATIENCE)
-        .await
-        .unwrap();
-    let again = bench
-        .host
-        .load(Arc::new(slot.clone()), PATIENCE)
-        .await
-        .unwrap();
+    let first = bench.take(Arc::new(slot.clone())).await.unwrap();
+    let again = bench.take(Arc::new(slot.clone())).await.unwrap();
     assert!(Arc::ptr_eq(&first, &again));
 
     let mut changed = slot.clone();
     changed.max_output_bytes = 1 << 16;
-    let second = bench.host.load(Arc::new(changed), PATIENCE).await.unwrap();
+    let second = bench.take(Arc::new(changed)).await.unwrap();
     assert!(!Arc::ptr_eq(&first, &second));
     assert_eq!(
         (first.status().generation, second.status().generation),
@@ -264,7 +229,7 @@ async fn unchanged_slot_keeps_its_plugin() {
     );
 
     // Back to the first settings: a new candidate with a new number, though the first still lives.
-    let third = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
+    let third = bench.take(Arc::new(slot)).await.unwrap();
     assert_eq!(third.status().generation, 3);
 }
 
@@ -345,7 +310,7 @@ async fn slots_and_plugins_under_ever_new_names_are_forgotten() {
         };
         let mut slot = bench.slot(&guest);
         slot.name = SlotName::new(&format!("slot-{number}"));
-        let plugin = bench.host.load(Arc::new(slot), PATIENCE).await.unwrap();
+        let plugin = bench.take(Arc::new(slot)).await.unwrap();
         let named = HashSet::from([&plugin.slot().name]);
         // What ran until now is still in use.
         let used = bench.host.forget_slots(&named);
@@ -392,13 +357,7 @@ async fn too_many_instances_are_refused_with_the_setting() {
     let bench = Bench::new();
     let mut slot = bench.slot(&Guest::default());
     slot.spares = 100;
-    let refused = bench
-        .host
-        .load(Arc::new(slot), PATIENCE)
-        .await
-        .err()
-        .unwrap()
-        .to_string();
+    let refused = bench.take(Arc::new(slot)).await.err().unwrap().to_string();
     assert!(refused.contains("max_instances"), "{refused}");
 }
 
@@ -446,7 +405,7 @@ async fn each_bundled_plugin_loads_in_its_stage_and_answers() {
         } else {
             slot.cpu_time
         };
-        let plugin = bench.host.load(Arc::new(slot), PATIENCE).await;
+        let plugin = bench.take(Arc::new(slot)).await;
         let plugin = plugin.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(plugin.status().name, name);
     }
@@ -457,12 +416,6 @@ async fn unknown_builtin_is_refused_with_the_known_names() {
     let bench = Bench::new();
     let mut slot = slot(&bench.path("unused"));
     slot.source = Source::Builtin("keyword-clasifier".to_owned());
-    let refused = bench
-        .host
-        .load(Arc::new(slot), PATIENCE)
-        .await
-        .err()
-        .unwrap()
-        .to_string();
+    let refused = bench.take(Arc::new(slot)).await.err().unwrap().to_string();
     assert!(refused.contains("keyword-classifier"), "{refused}");
 }

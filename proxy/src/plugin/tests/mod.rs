@@ -72,19 +72,22 @@ impl Bench {
         slot(&path)
     }
 
+    /// Loads a plugin and makes it its slot's, as a reload does.
+    async fn take(&self, slot: Arc<Slot>) -> Result<Arc<Plugin>, super::LoadError> {
+        let plugin = self.host.load(slot, PATIENCE).await?;
+        self.host.adopt(&plugin);
+        Ok(plugin)
+    }
+
     async fn load(&self, guest: &Guest) -> Arc<Plugin> {
-        self.host
-            .load(Arc::new(self.slot(guest)), PATIENCE)
-            .await
-            .unwrap()
+        self.take(Arc::new(self.slot(guest))).await.unwrap()
     }
 
     /// Loads bytes and gives the error's text.
     async fn refusal(&self, bytes: &[u8]) -> String {
         let path = self.path("refused.wasm");
         fs::write(&path, bytes).unwrap();
-        self.host
-            .load(Arc::new(slot(&path)), PATIENCE)
+        self.take(Arc::new(slot(&path)))
             .await
             .err()
             .expect("refused")

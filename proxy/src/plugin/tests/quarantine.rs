@@ -7,7 +7,7 @@ async fn loaded(bench: &Bench, after: u32, on_failure: OnFailure) -> Arc<Plugin>
     let mut slot = bench.slot(&Guest::default());
     slot.quarantine_after = after;
     slot.on_failure = on_failure;
-    bench.host.load(Arc::new(slot), PATIENCE).await.unwrap()
+    bench.take(Arc::new(slot)).await.unwrap()
 }
 
 fn quarantined(bench: &Bench) -> i64 {
