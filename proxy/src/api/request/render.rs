@@ -32,7 +32,7 @@ impl Request {
         let mut splices = Splices::default();
         if let Some(model) = &changes.model {
             for place in self.named(Name::Model) {
-                if json::decode(self.slice(&place.value)) != model.as_str() {
+                if json::text(self.slice(&place.value)).as_deref() != Some(model) {
                     splices.replace(place.value.clone(), json::quote(model));
                 }
             }

@@ -31,6 +31,12 @@ fn only_the_model_is_spliced_in_every_place() {
         .replace(r#""model":"a\u002db""#, r#""model":"q\"8""#)
         .replace(r#""model" : "a-b""#, r#""model" : "q\"8""#);
     assert_eq!(rendered, expected);
+    // An earlier duplicate may be anything.
+    let odd = r#"{"model":121,"model":["x"],"model":"m","messages":[]}"#;
+    assert_eq!(
+        chat(odd).render(&to_model("2")),
+        r#"{"model":"2","model":"2","model":"2","messages":[]}"#
+    );
 }
 
 #[test]
