@@ -32,6 +32,13 @@ const EARLIER_WEIGHT: f32 = 0.25;
 /// Characters at the beginning and at the end of a long question that are its query.
 const QUERY_CHARS: usize = 1_200;
 
+/// What it takes on, so that no request of a client makes it run into its slot's limits: beyond, it
+/// says that it gave up, and the prompt stays as it is.
+const MOST_BYTES: u64 = 4 * 1024 * 1024;
+const MOST_ENTRIES: usize = 2_000;
+/// The default of the slot's `max_edits`.
+const MOST_EDITS: usize = 4_096;
+
 /// The compressor of one slot.
 pub struct TopK {
     config: Config,
@@ -58,8 +65,19 @@ impl Compressor for TopK {
         budget: &Budget,
         host: &dyn Host,
     ) -> Result<Vec<Edit>, Failure> {
+        if u64::from(request.text_bytes) > MOST_BYTES {
+            return Err(Failure::Exhausted(format!("more than {MOST_BYTES} bytes")));
+        }
         let texts = read(request, host)?;
-        let edits = self.plan(request, &texts, budget);
+        let entries = self.entries(&texts);
+        if entries.len() > MOST_ENTRIES {
+            let detail = format!("more than {MOST_ENTRIES} terms and passages");
+            return Err(Failure::Exhausted(detail));
+        }
+        let edits = self.plan(request, &texts, &entries, budget);
+        if edits.len() > MOST_EDITS {
+            return Err(Failure::Exhausted(format!("more than {MOST_EDITS} edits")));
+        }
         edits
             .into_iter()
             .map(|planned| planned.edit())
@@ -110,11 +128,16 @@ impl Planned {
 
 impl TopK {
     /// Ranks all entries against the question, and says what goes.
-    fn plan(&self, request: &Request, texts: &[Source<'_>], budget: &Budget) -> Vec<Planned> {
-        let entries = self.entries(texts);
+    fn plan(
+        &self,
+        request: &Request,
+        texts: &[Source<'_>],
+        entries: &[Entry],
+        budget: &Budget,
+    ) -> Vec<Planned> {
         let (query, question) = match entries.is_empty() {
             true => Default::default(),
-            false => self.query(request, texts, &entries),
+            false => self.query(request, texts, entries),
         };
         let target = budget
             .target_tokens
@@ -125,12 +148,12 @@ impl TopK {
             &query,
             &question,
             texts,
-            &entries,
+            entries,
             target,
         );
         let mut planned = std::mem::take(&mut chosen.planned);
         if self.config.drop_repetitions {
-            planned.extend(repetition::find(texts, &entries));
+            planned.extend(repetition::find(texts, entries));
         }
         let dropped = history::find(&self.config, request, texts, &planned, &chosen.kept_in);
         // What goes as a whole needs no cuts inside.

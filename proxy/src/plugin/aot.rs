@@ -68,32 +68,7 @@ impl CompileCache {
     /// # Errors
     /// [`FolderError`].
     pub(super) fn open(folder: &Path, max_bytes: u64) -> Result<Self, FolderError> {
-        let failed = |source| FolderError::Io {
-            path: folder.to_owned(),
-            source,
-        };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(failed)?;
-        // Of the path itself: a link could be turned to another folder after the check.
-        let found = fs::symlink_metadata(folder).map_err(failed)?;
-        let owner = rustix::process::geteuid().as_raw();
-        let not_private = |found| FolderError::NotPrivate {
-            path: folder.to_owned(),
-            found,
-            owner,
-        };
-        if !found.is_dir() {
-            return Err(not_private("not a folder".to_owned()));
-        }
-        if found.uid() != owner {
-            return Err(not_private(format!("owner {}", found.uid())));
-        }
-        if found.mode() & 0o077 != 0 {
-            return Err(not_private(format!("mode {:o}", found.mode() & 0o7777)));
-        }
+        make_private(folder)?;
         Ok(Self {
             folder: folder.to_owned(),
             max_bytes,
@@ -111,6 +86,11 @@ impl CompileCache {
         bytes: &[u8],
         sha256: &[u8; 32],
     ) -> wasmtime::Result<Component> {
+        // Each time: another folder may have taken its place.
+        if let Err(error) = make_private(&self.folder) {
+            tracing::warn!(%error, "compiled without the folder");
+            return Component::from_binary(engine, bytes);
+        }
         let path = self.folder.join(file_name(engine, sha256));
         if let Some(component) = read(engine, &path) {
             return Ok(component);
@@ -161,6 +141,9 @@ impl CompileCache {
             let Ok(found) = entry.metadata() else {
                 continue;
             };
+            if !found.is_file() {
+                continue;
+            }
             total += found.len();
             files.push((found.modified()?, found.len(), path));
         }
@@ -177,6 +160,37 @@ impl CompileCache {
         }
         Ok(())
     }
+}
+
+/// Makes the folder if it is not there, and sees that it is ours alone.
+fn make_private(folder: &Path) -> Result<(), FolderError> {
+    let failed = |source| FolderError::Io {
+        path: folder.to_owned(),
+        source,
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(failed)?;
+    // Of the path itself: a link could be turned to another folder after the check.
+    let found = fs::symlink_metadata(folder).map_err(failed)?;
+    let owner = rustix::process::geteuid().as_raw();
+    let not_private = |found| FolderError::NotPrivate {
+        path: folder.to_owned(),
+        found,
+        owner,
+    };
+    if !found.is_dir() {
+        return Err(not_private("not a folder".to_owned()));
+    }
+    if found.uid() != owner {
+        return Err(not_private(format!("owner {}", found.uid())));
+    }
+    if found.mode() & 0o077 != 0 {
+        return Err(not_private(format!("mode {:o}", found.mode() & 0o7777)));
+    }
+    Ok(())
 }
 
 /// Named by what was compiled, and by what compiled it for what machine.

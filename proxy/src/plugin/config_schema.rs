@@ -11,7 +11,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::error::LoadError;
+use super::text::escape_control;
 use super::types::{ConfigIssue, PluginInfo};
+use crate::api::text::cut;
 use crate::config::{Slot, wording};
 
 /// Longest time that a config may take to be judged.
@@ -19,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Most issues that are told at once.
 const ISSUES: usize = 64;
+
+/// Longest text of one issue.
+const TEXT_BYTES: usize = 1024;
 
 /// The lowest priority, for a thread that may never end: it must not take a core from requests.
 const NICE: i32 = 19;
@@ -67,13 +72,18 @@ pub(super) fn check(info: &PluginInfo, slot: &Slot) -> Result<(), LoadError> {
 
 fn issues(schema: &Value, config: &Value) -> Result<Vec<ConfigIssue>, LoadError> {
     let validator = jsonschema::draft202012::new(schema)
-        .map_err(|error| LoadError::ConfigSchema(error.to_string()))?;
+        .map_err(|error| LoadError::ConfigSchema(one_line(&error.to_string())))?;
     let faults = validator
         .iter_errors(config)
         .flat_map(|error| wording::faults(&error, schema));
     let issue = |fault: wording::Fault| ConfigIssue {
-        message: fault.in_one_line(),
-        pointer: fault.pointer,
+        message: one_line(&fault.in_one_line()),
+        pointer: one_line(&fault.pointer),
     };
     Ok(faults.take(ISSUES).map(issue).collect())
+}
+
+/// A text with names that the schema's author chose.
+fn one_line(text: &str) -> String {
+    escape_control(cut(text, TEXT_BYTES)).into_owned()
 }

@@ -101,16 +101,20 @@ impl Families {
     /// [`LoadError::Metric`] when a name is one of the proxy's own.
     pub(super) fn publish(&self, prepared: Prepared) -> Result<(), LoadError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, family) in prepared.new {
-            self.metrics
-                .registry()
-                .register(family.vector.collector())
-                .map_err(|error| LoadError::Metric {
+        let registry = self.metrics.registry();
+        for (place, (name, family)) in prepared.new.iter().enumerate() {
+            if let Err(error) = registry.register(family.vector.collector()) {
+                // All or none: what was shown before it goes again.
+                for (_, shown) in prepared.new.iter().take(place) {
+                    let _ = registry.unregister(shown.vector.collector());
+                }
+                return Err(LoadError::Metric {
                     name: name.clone(),
                     detail: error.to_string(),
-                })?;
-            known.insert(name, family);
+                });
+            }
         }
+        known.extend(prepared.new);
         Ok(())
     }
 

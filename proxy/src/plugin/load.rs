@@ -8,7 +8,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime};
@@ -39,6 +39,9 @@ const LOGS_PER_SECOND: u32 = 50;
 
 /// A file that makes no sense is looked at again after this: someone may be writing it.
 const SETTLE: Duration = Duration::from_millis(250);
+
+/// Longest time to read a file.
+const FETCH_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A file that is still being written after this is refused.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -107,7 +110,15 @@ impl Host {
         patience: Duration,
     ) -> Result<Arc<Plugin>, LoadError> {
         let (host, wanted) = (Arc::clone(self), Arc::clone(slot));
-        let (bytes, sha256) = self.blocking(move || host.fetch(&wanted)).await?;
+        // A file system that hangs must not hold up what comes after.
+        let fetching = self.blocking(move || host.fetch(&wanted));
+        let fetched = tokio::time::timeout(FETCH_PATIENCE, fetching).await;
+        let (bytes, sha256) = fetched.unwrap_or_else(|_| {
+            Err(LoadError::Read {
+                path: PathBuf::from(slot.source.to_string()),
+                source: io::Error::new(io::ErrorKind::TimedOut, "reading it does not end"),
+            })
+        })?;
         if let Some(plugin) = self.current(slot, &sha256) {
             return Ok(plugin);
         }

@@ -29,6 +29,7 @@ impl Host for State {
         let slot = self.shared.slot.name.as_str();
         let plugin = self.shared.plugin.as_str();
         let request_id = self.call.request_id.as_str();
+        let message = self.shared.slot.secrets.redact(&message);
         let message = escape_control(cut(&message, MESSAGE_BYTES));
         match level {
             Level::Error => tracing::error!(slot, plugin, request_id, "{message}"),

@@ -3,6 +3,9 @@
 use super::bindings::sluicegate::plugin::metrics::Host;
 use crate::plugin::state::{MetricHandle, State};
 
+/// Largest value of a histogram.
+const LARGEST: f64 = 1e15;
+
 impl Host for State {
     fn add(&mut self, metric: u32, value: u32) -> wasmtime::Result<()> {
         match self.metric(metric) {
@@ -14,8 +17,8 @@ impl Host for State {
 
     fn observe(&mut self, metric: u32, value: f64) -> wasmtime::Result<()> {
         match self.metric(metric) {
-            // One infinite value would be the family's sum for ever.
-            Some(MetricHandle::Histogram(histogram)) if value.is_finite() => {
+            // A wild value, or two, would be the family's sum for ever. NaN is in no range.
+            Some(MetricHandle::Histogram(histogram)) if value.abs() <= LARGEST => {
                 histogram.observe(value);
             }
             Some(MetricHandle::Histogram(_) | MetricHandle::Counter(_)) | None => {
