@@ -192,8 +192,20 @@ impl Proxy {
         config: &Config,
         environment: &[(&str, &str)],
     ) -> Self {
+        Self::start_toml(folder, &config.to_toml(), environment).await
+    }
+
+    /// [`Proxy::start_in`], with a config as text.
+    ///
+    /// # Panics
+    /// When it does not come up: with its output.
+    pub async fn start_toml(
+        folder: tempfile::TempDir,
+        config: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let path = folder.path().join("sluicegate.toml");
-        std::fs::write(&path, config.to_toml()).unwrap();
+        std::fs::write(&path, config).unwrap();
         let mut command = command();
         command
             .arg("serve")

@@ -57,13 +57,13 @@ impl Secrets {
     /// Keeps these values out.
     pub(crate) fn new<'v>(values: impl IntoIterator<Item = &'v str>) -> Self {
         let mut secrets = Self::default();
-        for value in values {
+        for value in values.into_iter().flat_map(forms) {
             if value.len() >= PIECE {
                 let windows = value.as_bytes().windows(PIECE);
                 let pieces = windows.filter_map(|window| <[u8; PIECE]>::try_from(window).ok());
                 secrets.pieces.extend(pieces);
             } else if value.len() >= LEAST {
-                secrets.short.push(value.to_owned());
+                secrets.short.push(value.into_owned());
             }
         }
         secrets
@@ -112,6 +112,23 @@ impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(REDACTED)
     }
+}
+
+/// A value as it is, and as messages escape it where that differs.
+fn forms(value: &str) -> Vec<Cow<'_, str>> {
+    let mut forms = vec![Cow::Borrowed(value)];
+    let escaped = [
+        value.escape_debug().to_string(),
+        value.escape_default().to_string(),
+        serde_json::Value::from(value).to_string(),
+    ];
+    for form in escaped {
+        let form = form.trim_matches('"');
+        if form != value {
+            forms.push(Cow::Owned(form.to_owned()));
+        }
+    }
+    forms
 }
 
 /// The text without user and password in its URLs.
@@ -326,9 +343,12 @@ mod tests {
         );
         assert_eq!(secrets.redact("cut: 3456789-abcdef"), "cut: [redacted]");
         assert_eq!(
-            secrets.redact("0123456789-abcdefgh\\n0123456789-é"),
-            "[redacted]\\n[redacted]"
+            secrets.redact("<0123456789-abcdefgh\\n0123456789-é>"),
+            "<[redacted]>"
         );
+        let quoted = "a\"b\"c\"d\"e\"f";
+        let debugged = format!("{quoted:?}");
+        assert_eq!(Secrets::new([quoted]).redact(&debugged), "\"[redacted]\"");
         assert_eq!(secrets.redact("3456789-"), "3456789-");
     }
 

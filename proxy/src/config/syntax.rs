@@ -63,40 +63,49 @@ fn problem(text: &str, sheet: &Sheet, span: Range<usize>, message: &str) -> Prob
         problem.help("take it out");
         return problem;
     }
-    let told = match message {
-        "duplicate key" => {
-            let name = text.get(span.clone()).unwrap_or_default();
-            format!("`{name}` is there already")
-        }
-        _ if before.trim_end().ends_with('=') && at.is_whitespace() => {
-            "a value is missing: it stands on the line of its key".to_owned()
-        }
-        _ => message.to_owned(),
-    };
-    let help = match message {
-        "duplicate key" => {
-            "a key stands once in its table, and a table is opened once; [[name]] adds an entry to \
-             a list"
-        }
-        _ if message.starts_with("missing escaped value") => {
-            "write two backslashes for one, or put the text in single quotes"
-        }
-        _ if at == ':' || before.ends_with(':') => {
-            "TOML writes `key = value`, and `[section]` on a line of its own"
-        }
-        _ if ["<<<<", "====", ">>>>"]
-            .iter()
-            .any(|mark| rest.starts_with(mark)) =>
-        {
-            "a merge has left its marks: choose one side"
-        }
-        _ => "",
+    let ends_string = ["string, expected `\"`", "string, expected `'`"];
+    let told = if message == "duplicate key" {
+        let name = text.get(span.clone()).unwrap_or_default();
+        format!("`{name}` is there already")
+    } else if before.trim_end().ends_with('=') && at.is_whitespace() {
+        "a value is missing: it stands on the line of its key".to_owned()
+    } else if message.starts_with("string values must be quoted") {
+        "text must stand in quotes".to_owned()
+    } else if ends_string.iter().any(|end| message.contains(end)) {
+        "a string without its end: close it with a quote".to_owned()
+    } else {
+        message.to_owned()
     };
     let mut problem = sheet.problem(span, format!("not TOML: {told}"));
-    if !help.is_empty() {
+    if let Some(help) = help(message, before, rest) {
         problem.help(help);
     }
     problem
+}
+
+/// What to do, where it can be guessed.
+fn help(message: &str, before: &str, rest: &str) -> Option<&'static str> {
+    if message == "duplicate key" {
+        Some(
+            "a key stands once in its table, and a table is opened once; [[name]] adds an entry \
+             to a list",
+        )
+    } else if message.starts_with("missing escaped value") {
+        Some("write two backslashes for one, or put the text in single quotes")
+    } else if rest.starts_with(':') || before.ends_with(':') {
+        Some("TOML writes `key = value`, and `[section]` on a line of its own")
+    } else if is_merge_mark(before, rest) {
+        Some("a merge has left its marks: choose one side")
+    } else {
+        None
+    }
+}
+
+fn is_merge_mark(before: &str, rest: &str) -> bool {
+    let start = if before.is_empty() { rest } else { before };
+    // After the first sign of a row the rest of it follows.
+    let signs = ["<<<", ">>>"].iter().any(|signs| start.starts_with(signs));
+    signs || (start.starts_with('=') && rest.starts_with("=="))
 }
 
 /// Control characters, and marks that no editor shows: of byte order, of width zero.

@@ -25,9 +25,9 @@ use self::live::Live;
 use self::views::Process;
 use self::workers::Worker;
 use crate::admin::{self, Gate, Scope};
-use crate::config::{self, Config, Loaded, Overrides, Problems, TlsFiles};
+use crate::config::{self, Loaded, Overrides, Problems, TlsFiles};
 use crate::pipeline::Shared;
-use crate::plugin::Host;
+use crate::plugin::{Host, HostError};
 use crate::telemetry::{self, AccessLog, Metrics};
 use crate::upstream::Registry;
 
@@ -45,8 +45,6 @@ pub(crate) enum StartError {
     Tls { path: PathBuf },
     #[error("cannot start a worker")]
     Worker { source: io::Error },
-    #[error("the plugin host cannot start")]
-    Plugins(#[source] crate::plugin::HostError),
     #[error(transparent)]
     Log(#[from] telemetry::log::LogError),
     #[error("metrics cannot be registered")]
@@ -77,9 +75,8 @@ impl Server {
     pub(crate) fn dry_run(path: &Path, overrides: Overrides) -> Result<Loaded, StartError> {
         let control = control_runtime()?;
         let loaded = config::load(path, &overrides).map_err(StartError::Config)?;
-        let config = Arc::clone(&loaded.config);
         let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
-        let builder = builder(path, overrides, &config, &metrics, &control)?;
+        let builder = builder(path, overrides, &loaded, &metrics, &control)?;
         let built = control.block_on(builder.build(loaded, None));
         Ok(built.map_err(StartError::Config)?.loaded)
     }
@@ -97,7 +94,7 @@ impl Server {
         telemetry::log::init(&config.telemetry)?;
         let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
         report_panics(Arc::clone(&metrics));
-        let builder = builder(path, overrides, &config, &metrics, &control)?;
+        let builder = builder(path, overrides, &loaded, &metrics, &control)?;
         let registry = Arc::clone(&builder.registry);
         let first = control
             .block_on(builder.build(loaded, None))
@@ -279,10 +276,11 @@ fn control_runtime() -> Result<tokio::runtime::Runtime, StartError> {
 fn builder(
     path: &Path,
     overrides: Overrides,
-    config: &Config,
+    loaded: &Loaded,
     metrics: &Arc<Metrics>,
     control: &tokio::runtime::Runtime,
 ) -> Result<Builder, StartError> {
+    let config = loaded.config.as_ref();
     let host = Host::new(
         &config.pipeline,
         config.server.workers,
@@ -290,7 +288,14 @@ fn builder(
         control.handle().clone(),
         crate::api::tokens::estimate,
     )
-    .map_err(StartError::Plugins)?;
+    .map_err(|error| {
+        let field = match &error {
+            HostError::CompileCache(_) => "/pipeline/compile_cache",
+            HostError::Engine { .. } => "/pipeline/max_instances",
+        };
+        let problem = loaded.locator.problem(field, telemetry::log::chain(&error));
+        StartError::Config(Problems::new(vec![problem]))
+    })?;
     Ok(Builder {
         path: path.to_owned(),
         overrides,

@@ -6,3 +6,4 @@ mod auth;
 mod command_line;
 mod observability;
 mod openai_sdk;
+mod wrong_configs;
