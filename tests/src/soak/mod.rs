@@ -126,6 +126,7 @@ async fn await_freed(proxy: &Proxy) -> Option<String> {
         if look().await.is_ok() {
             return None;
         }
+        #[expect(clippy::disallowed_methods, reason = "this is the polling")]
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     look().await.err()

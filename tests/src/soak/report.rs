@@ -38,6 +38,7 @@ impl Sample {
     pub(super) async fn take(proxy: &Proxy) -> Self {
         let mut least = Self::look(proxy);
         for _ in 1..LOOKS {
+            #[expect(clippy::disallowed_methods, reason = "samples lie apart")]
             tokio::time::sleep(Duration::from_millis(50)).await;
             let seen = Self::look(proxy);
             least.files = least.files.min(seen.files);

@@ -68,6 +68,7 @@ impl Streams {
 }
 
 /// The backend's side: the stream's number and a count in each token.
+#[expect(clippy::disallowed_methods, reason = "a slow model is played")]
 async fn talk(mut exchange: Exchange, number: usize, mut finish: watch::Receiver<bool>) {
     let sent: std::io::Result<()> = async {
         exchange.begin_events().await?;

@@ -193,7 +193,7 @@ impl<'a> Swaps<'a> {
                 self.write(proxy, FILE, self.component());
                 return true;
             }
-            Change::Suffix => self.state.suffix = self.count,
+            Change::Suffix => {}
             Change::Names => self.state.names = self.count,
             Change::Cache => self.state.cache_entries = self.count,
             Change::BadComponent => {
@@ -207,6 +207,8 @@ impl<'a> Swaps<'a> {
                 return false;
             }
         }
+        // Each good config has a label of its own, so that its answers tell it from the last one.
+        self.state.suffix = self.count;
         self.write_config(proxy, &self.config().to_toml());
         true
     }

@@ -74,6 +74,7 @@ async fn slow_copy_of_a_large_plugin_is_no_error() {
     for piece in large.0.chunks(large.0.len().div_ceil(100)) {
         file.write_all(piece).unwrap();
         // Slower than a write, faster than the debounce: as a copy over a network is.
+        #[expect(clippy::disallowed_methods, reason = "a slow writer is played")]
         tokio::time::sleep(Duration::from_millis(30)).await;
     }
     drop(file);
