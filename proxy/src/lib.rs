@@ -19,6 +19,9 @@ pub mod bench;
 mod cache;
 pub mod cli;
 mod config;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod pipeline;
 mod plugin;
 mod server;

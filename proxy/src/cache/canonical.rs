@@ -16,7 +16,7 @@ const INLINE_BYTES: usize = 256;
 const MAX_DEPTH: usize = 96;
 
 /// Appends the canonical form of a valid JSON value.
-pub(super) fn encode(out: &mut Vec<u8>, value: &str) {
+pub(crate) fn encode(out: &mut Vec<u8>, value: &str) {
     Encoder { text: value, at: 0 }.value(out, 0);
 }
 

@@ -13,6 +13,8 @@ mod recorder;
 pub(crate) mod replay;
 mod stored;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use canonical::encode;
 pub(crate) use control::Control;
 pub(crate) use key::{Key, KeyParts, key};
 pub(crate) use memory::Memory;

@@ -75,7 +75,7 @@ pub(crate) fn load_str(
 }
 
 /// [`load_str`] with a given environment.
-pub(super) fn load_with(
+pub(crate) fn load_with(
     text: &str,
     origin: &Path,
     overrides: &Overrides,

@@ -30,6 +30,8 @@ pub(crate) mod wording;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use load::load_with;
 pub(crate) use load::{Loaded, load, load_str};
 pub(crate) use locator::Locator;
 pub(crate) use overrides::Overrides;

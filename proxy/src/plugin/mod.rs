@@ -22,6 +22,8 @@ mod engine;
 mod error;
 mod failure;
 mod families;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod host;
 mod inspect;
 mod instance;
