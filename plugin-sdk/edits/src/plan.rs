@@ -17,6 +17,16 @@ impl Plan {
             .iter()
             .all(|message| matches!(message, MessagePlan::Keep))
     }
+
+    /// True when a message goes, or a part.
+    #[must_use]
+    pub fn drops_anything(&self) -> bool {
+        self.messages.iter().any(|message| match message {
+            MessagePlan::Keep => false,
+            MessagePlan::Drop => true,
+            MessagePlan::Edit(parts) => parts.iter().any(|part| matches!(part, PartPlan::Drop)),
+        })
+    }
 }
 
 /// What is to be done to one message.

@@ -39,6 +39,17 @@ pub(crate) struct Prompt {
 }
 
 impl Prompt {
+    /// Whether it is made of messages, some of which may go; else of prompts or inputs, each of
+    /// which has an answer.
+    pub(crate) fn is_conversation(&self) -> bool {
+        match self.endpoint {
+            Endpoint::Chat => true,
+            Endpoint::Completions => false,
+            // Multimodal embedding models take a conversation.
+            Endpoint::Embeddings => self.messages.iter().all(|message| message.source.is_some()),
+        }
+    }
+
     /// All text that a model reads, in order: of messages and of tool results.
     pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
         let parts = self.messages.iter().flat_map(|message| &message.parts);

@@ -193,8 +193,12 @@ pub(super) fn edits(prompt: &Prompt, slot: &Slot, edits: &[Edit]) -> Result<Plan
         max_replacement_bytes: slot.max_output_bytes,
         tool_results: slot.edit_tool_results,
     };
-    sluicegate_edits::check(&shape(prompt, slot), edits, &rules)
-        .map_err(|refusal| Failure::invalid(refusal.to_string()))
+    let plan = sluicegate_edits::check(&shape(prompt, slot), edits, &rules)
+        .map_err(|refusal| Failure::invalid(refusal.to_string()))?;
+    ensure(prompt.is_conversation() || !plan.drops_anything(), || {
+        "a prompt or an input would go, and each has an answer".to_owned()
+    })?;
+    Ok(plan)
 }
 
 /// Whether no edit may touch a message.

@@ -330,14 +330,15 @@ fn media(media: &prompt::Media) -> contract::Media<'_> {
 }
 
 fn parameters(parameters: &prompt::Parameters) -> contract::Parameters<'_> {
+    // Whether a number beyond the API's range is an error is for the upstream to say.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "a sampling parameter needs no f64"
     )]
-    let single = |value: f64| value as f32;
+    let within = |value: f64, most: f64| value.clamp(0.0, most) as f32;
     contract::Parameters {
-        temperature: parameters.temperature.map(single),
-        top_p: parameters.top_p.map(single),
+        temperature: parameters.temperature.map(|value| within(value, 2.0)),
+        top_p: parameters.top_p.map(|value| within(value, 1.0)),
         max_tokens: parameters.max_tokens,
         choices: parameters.choices,
         seeded: parameters.seeded,

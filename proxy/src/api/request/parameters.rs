@@ -106,7 +106,8 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// Names of the offered tools; those without a name go by their type.
+    /// Names of the offered tools; those without a name go by their type, and those without either
+    /// by nothing.
     pub(super) fn tools(&self) -> Vec<String> {
         let offered = |list: Option<&'a str>| list.and_then(|list| json::elements(list).ok());
         let tools = offered(self.tools)
@@ -125,10 +126,8 @@ impl<'a> Fields<'a> {
             .into_iter()
             .flatten()
             .filter_map(|function| member(Some(function), "name").and_then(json::text));
-        tools
-            .chain(functions)
-            .map(std::borrow::Cow::into_owned)
-            .collect()
+        let named = tools.chain(functions).filter(|name| !name.is_empty());
+        named.map(std::borrow::Cow::into_owned).collect()
     }
 
     /// The tools' descriptions as the client wrote them.

@@ -7,6 +7,7 @@ mod hostile_edits;
 mod hostile_files;
 mod loading;
 mod quarantine;
+mod view;
 
 use std::fmt::Debug;
 use std::fs;
