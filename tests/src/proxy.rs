@@ -235,14 +235,18 @@ impl Proxy {
     async fn await_listening(&mut self) {
         let limit = Duration::from_secs(60);
         (self.data, self.admin) = eventually_within(limit, "the binary listens", || {
-            let lines = self.output.lock().unwrap();
-            let told = lines.iter().find_map(|line| addresses(line));
+            let told = self
+                .output
+                .lock()
+                .unwrap()
+                .iter()
+                .find_map(|line| addresses(line));
             let exit = self.child.try_wait().unwrap();
             assert!(
                 told.is_some() || exit.is_none(),
                 "the binary ended: {exit:?}"
             );
-            std::future::ready(told.ok_or(lines.len()))
+            std::future::ready(told.ok_or("no addresses"))
         })
         .await;
     }
