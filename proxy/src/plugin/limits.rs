@@ -3,8 +3,8 @@
 //! Time is CPU time of the thread, not wall time: on a busy core a wall-clock deadline kills calls
 //! that have hardly run. The engine's epoch only wakes [`Meter::tick`], which reads the thread's CPU
 //! clock and lets the call go on while its budget lasts. A wall limit of twenty times the budget
-//! stands behind it: a call that is found late has one more tick to end. A call shorter than a
-//! tick, which is nearly every one, never reads that clock.
+//! stands behind it: a call that is found late has one more tick of CPU time to end. A call shorter
+//! than a tick, which is nearly every one, never reads that clock.
 
 use std::time::{Duration, Instant};
 
@@ -48,8 +48,8 @@ pub(super) struct Meter {
     cpu_at_first_tick: Option<Duration>,
     /// CPU time that host functions used in this call.
     host: Duration,
-    /// The wall limit was found passed once.
-    is_late: bool,
+    /// The thread's CPU clock when the wall limit was first found passed.
+    late_since: Option<Duration>,
 }
 
 impl Meter {
@@ -61,7 +61,7 @@ impl Meter {
             started: Instant::now(),
             cpu_at_first_tick: None,
             host: Duration::ZERO,
-            is_late: false,
+            late_since: None,
         }
     }
 
@@ -72,7 +72,7 @@ impl Meter {
         self.started = started;
         self.cpu_at_first_tick = None;
         self.host = Duration::ZERO;
-        self.is_late = false;
+        self.late_since = None;
     }
 
     /// Adds what `bytes` of text are worth to the running call's budget.
@@ -94,11 +94,12 @@ impl Meter {
             return Err(DeadlineExceeded::Cpu(self.budget));
         }
         if self.started.elapsed() >= self.wall {
-            // Late by waiting for a core: the call has this tick to end, as nearly every one does.
-            if self.is_late {
+            // Late by waiting for a core: the call has one tick of its own to end, as nearly every
+            // one does. By the clock on the wall it might wait through that one, too.
+            let since = *self.late_since.get_or_insert(now);
+            if now.saturating_sub(since) >= TICK {
                 return Err(DeadlineExceeded::Wall(self.wall));
             }
-            self.is_late = true;
         }
         Ok(())
     }
@@ -237,7 +238,9 @@ mod tests {
             .checked_sub(Duration::from_millis(101))
             .unwrap();
         meter.arm(Duration::from_millis(5), begun);
-        assert_eq!(meter.tick(), Ok(()), "one more tick");
+        assert_eq!(meter.tick(), Ok(()), "one more tick of its own");
+        assert_eq!(meter.tick(), Ok(()), "which it has not used");
+        burn(TICK);
         assert_eq!(
             meter.tick(),
             Err(DeadlineExceeded::Wall(Duration::from_millis(100)))

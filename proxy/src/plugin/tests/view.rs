@@ -55,8 +55,8 @@ fn part() -> impl Strategy<Value = Value> {
     ]
 }
 
-fn select_one(by: usize, two: [Value; 2]) -> Value {
-    two[by % 2].clone()
+fn select_one(by: usize, [even, odd]: [Value; 2]) -> Value {
+    if by.is_multiple_of(2) { even } else { odd }
 }
 
 fn message() -> impl Strategy<Value = Value> {
