@@ -5,7 +5,7 @@
 //! must then serve, a bad one by its refusal, after which the old one must serve still. At the end
 //! stand the [`Report`]'s figures, with a bound for each.
 //!
-//! Start at [`run`]. [`swaps`] draws the changes, [`streams`] keeps the streams.
+//! Start at [`run`]. `swaps` draws the changes, `streams` keeps the streams.
 
 mod report;
 mod streams;
