@@ -17,7 +17,7 @@ const FILES_IN_PASSING: usize = 8;
 /// Memory at the end, as a multiple of that at the base. A short run still warms up: threads keep
 /// some for themselves.
 const MEMORY_GROWTH: f64 = 1.2;
-const MEMORY_GROWTH_OF_SHORT_RUN: f64 = 1.5;
+const MEMORY_GROWTH_OF_SHORT_RUN: f64 = 1.3;
 
 /// Looks at a process that one sample takes the least of.
 const LOOKS: usize = 5;
