@@ -23,7 +23,7 @@ const CUSTOM: u8 = 0;
 const CORE_MODULE: u8 = 1;
 
 /// Rounds of the function that is slow to compile.
-const SLOW_STEPS: usize = 25_000;
+const SLOW_STEPS: usize = 15_000;
 
 /// A code block of a Markdown file that says which file it is.
 #[derive(Debug, Clone)]

@@ -96,9 +96,23 @@ impl Bench {
         metrics.sum("sluicegate_reloads_total", &[])
     }
 
-    /// Holds that no request failed, that only these labels were given, and that nothing was logged
-    /// or counted as wrong but `expected`, each of which was.
+    /// Holds that no request failed, that these labels were given and no others, and that nothing
+    /// was logged or counted as wrong but `expected`, each of which was.
     pub(crate) async fn finish(self, labels: &[&str], expected: &[&str]) {
+        let end = self.end().await;
+        assert_eq!(end.labels, labels, "labels given");
+        if expected.is_empty() {
+            assert_eq!(end.refused, 0.0, "refused rounds");
+        }
+        end.assert_logged_nothing_but(expected);
+        for text in expected {
+            let logged = end.log.iter().any(|line| line.contains(text));
+            assert!(logged, "{text}: {:#?}", end.log);
+        }
+    }
+
+    /// Holds that no request and no call of a plugin failed, and tells the rest.
+    pub(crate) async fn end(self) -> End {
         let Self {
             proxy,
             traffic,
@@ -107,8 +121,6 @@ impl Bench {
         } = self;
         let outcome = traffic.stop().await;
         outcome.assert_whole(&backend);
-        let served: Vec<&str> = outcome.served().into_iter().collect();
-        assert_eq!(served, labels, "labels given");
         proxy.await_idle().await;
 
         let metrics = proxy.metrics().await;
@@ -117,19 +129,30 @@ impl Bench {
         for wrong in ["sluicegate_errors_total", "sluicegate_panics_total"] {
             assert_eq!(metrics.sum(wrong, &[]), 0.0, "{wrong}");
         }
-        if expected.is_empty() {
-            assert_eq!(refused(&proxy).await, 0.0, "refused rounds");
+        End {
+            labels: outcome.labels.into_keys().collect(),
+            refused: refused(&proxy).await,
+            log: proxy.severe_lines(),
         }
-        let lines = proxy.severe_lines();
-        let is_expected = |line: &&String| expected.iter().any(|text| line.contains(text));
-        let strange: Vec<&String> = lines.iter().filter(|line| !is_expected(line)).collect();
+    }
+}
+
+/// What a test leaves behind.
+pub(crate) struct End {
+    /// Labels that were given.
+    pub(crate) labels: Vec<String>,
+    /// Rounds that refused something.
+    pub(crate) refused: f64,
+    /// Warnings and errors.
+    pub(crate) log: Vec<String>,
+}
+
+impl End {
+    /// Holds that each warning and error has one of these texts in it.
+    pub(crate) fn assert_logged_nothing_but(&self, texts: &[&str]) {
+        let is_known = |line: &&String| texts.iter().any(|text| line.contains(text));
+        let strange: Vec<&String> = self.log.iter().filter(|line| !is_known(line)).collect();
         assert!(strange.is_empty(), "logged: {strange:#?}");
-        for text in expected {
-            assert!(
-                lines.iter().any(|line| line.contains(text)),
-                "{text}: {lines:#?}"
-            );
-        }
     }
 }
 
