@@ -17,6 +17,11 @@ use serde_json::Value;
 use crate::backend::Certificate;
 use crate::{Answer, Client, Config, H2Client, Metrics, Request, eventually, eventually_within};
 
+/// In the config's folder.
+const CONFIG_FILE: &str = "sluicegate.toml";
+/// In the config's folder.
+const PID_FILE: &str = "sluicegate.pid";
+
 /// How many of the last output lines a failing test prints.
 const SHOWN_LINES: usize = 400;
 
@@ -204,14 +209,40 @@ impl Proxy {
         config: &str,
         environment: &[(&str, &str)],
     ) -> Self {
-        let path = folder.path().join("sluicegate.toml");
+        Self::start_told(folder, config, environment, &[]).await
+    }
+
+    /// [`Proxy::start_toml`] with more arguments.
+    ///
+    /// # Panics
+    /// When it does not come up: with its output.
+    pub async fn start_told(
+        folder: tempfile::TempDir,
+        config: &str,
+        environment: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> Self {
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        let path = file(CONFIG_FILE);
         std::fs::write(&path, config).unwrap();
+        let pid_file = file(PID_FILE);
+        let own = ["serve", "--config", &path, "--pid-file", &pid_file];
+        let line: Vec<&str> = own.iter().chain(arguments).copied().collect();
+        Self::start_line(folder, &line, environment).await
+    }
+
+    /// Starts the binary with a whole command line. Its config and its pid file, where it has one,
+    /// are `sluicegate.toml` and `sluicegate.pid` in the folder.
+    ///
+    /// # Panics
+    /// When it does not come up: with its output.
+    pub async fn start_line(
+        folder: tempfile::TempDir,
+        line: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mut command = command();
-        command
-            .arg("serve")
-            .arg("--config")
-            .arg(&path)
-            .envs(environment.iter().copied());
+        command.args(line).envs(environment.iter().copied());
         let mut child = command.spawn().expect("the binary starts");
         let output = Arc::new(Mutex::new(Vec::new()));
         let readers = vec![
@@ -487,6 +518,28 @@ impl Proxy {
         self.child.id()
     }
 
+    /// The pid file.
+    #[must_use]
+    pub fn pid_file(&self) -> PathBuf {
+        self.folder.path().join(PID_FILE)
+    }
+
+    /// The process in the pid file.
+    #[must_use]
+    pub fn serving_id(&self) -> Option<u32> {
+        let text = std::fs::read_to_string(self.pid_file()).ok()?;
+        text.trim().parse().ok()
+    }
+
+    /// Awaits that another process has taken over.
+    pub async fn successor(&self) -> u32 {
+        eventually("another process has taken over", async || {
+            let serving = self.serving_id();
+            serving.filter(|id| *id != self.id()).ok_or(serving)
+        })
+        .await
+    }
+
     /// Sends a signal by its name in [`rustix::process::Signal`].
     ///
     /// # Panics
@@ -506,6 +559,14 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
+        // One that has taken over is nobody's child here.
+        if let Some(successor) = self.serving_id().filter(|id| *id != self.id()) {
+            let id = i32::try_from(successor)
+                .ok()
+                .and_then(rustix::process::Pid::from_raw);
+            let id = id.expect("a process id");
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+        }
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();

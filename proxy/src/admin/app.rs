@@ -1,13 +1,10 @@
-//! The admin API as an app of pingora: reads a request, asks [`Gate`] and [`route`], answers.
+//! The admin API: takes a request whose head was read, asks [`Gate`] and [`route`], answers.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
-use pingora::server::ShutdownWatch;
 use serde_json::json;
 
 use super::answer::{self, Answer};
@@ -20,9 +17,6 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// Time for that body to arrive in.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Seconds that an idle connection stays.
-const KEEPALIVE_SECONDS: u64 = 60;
 
 /// The admin API on one listener.
 pub(crate) struct App {
@@ -69,6 +63,12 @@ impl App {
         }
     }
 
+    /// Serves the request that `session` has read the head of. None: the client is gone.
+    pub(crate) async fn serve(&self, session: &mut ServerSession) -> Option<()> {
+        let answer = self.answer(session).await;
+        send(session, answer).await.ok()
+    }
+
     /// The answer to the request that `session` has read the head of.
     async fn answer(&self, session: &mut ServerSession) -> Answer {
         let action = match self.admit(session.req_header()) {
@@ -80,32 +80,6 @@ impl App {
             return refused;
         }
         self.act(action).await
-    }
-}
-
-#[async_trait]
-impl HttpServerApp for App {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        mut session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let mut stopping = shutdown.clone();
-        let has_request = tokio::select! {
-            read = session.read_request() => read.ok()?,
-            // An idle connection would hold up the end of the process.
-            _ = stopping.wait_for(|stop| *stop) => return None,
-        };
-        if !has_request {
-            return None;
-        }
-        let keepalive = (!*shutdown.borrow()).then_some(KEEPALIVE_SECONDS);
-        session.set_keepalive(keepalive);
-        let answer = self.answer(&mut session).await;
-        send(&mut session, answer).await.ok()?;
-        let settings = HttpPersistentSettings::for_session(&session);
-        let stream = session.finish().await.ok()??;
-        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
     }
 }
 

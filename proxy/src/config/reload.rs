@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::load::Loaded;
 use super::locator::Locator;
 use super::problem::{Problem, Problems};
-use super::resolved::{Config, LogFormat, TlsFiles};
+use super::resolved::{Config, LogFormat};
 
 /// Refuses a new config that differs where the running proxy cannot follow.
 ///
@@ -19,7 +19,10 @@ pub(crate) fn check_reload(old: &Config, loaded: &Loaded) -> Result<(), Problems
         locator: &loaded.locator,
         problems: Vec::new(),
     };
-    let tls = |config: &Config| tls(config.server.tls.as_ref());
+    let tls = |config: &Config| match config.server.tls {
+        Some(_) => "TLS",
+        None => "plain HTTP",
+    };
     let admin = |config: &Config| address(config.admin.listen);
     let metrics = |config: &Config| address(config.telemetry.listen);
     let format = |config: &Config| match config.telemetry.log_format {
@@ -28,7 +31,7 @@ pub(crate) fn check_reload(old: &Config, loaded: &Loaded) -> Result<(), Problems
     };
     fixed.same("server.listen", &old.server.listen, &new.server.listen);
     fixed.same("server.workers", &old.server.workers, &new.server.workers);
-    fixed.same("server.tls", &tls(old), &tls(new));
+    fixed.same("server.tls", tls(old), tls(new));
     fixed.same("admin.listen", &admin(old), &admin(new));
     fixed.same("telemetry.listen", &metrics(old), &metrics(new));
     fixed.same("telemetry.log_format", format(old), format(new));
@@ -83,17 +86,4 @@ impl Fixed<'_> {
 
 fn address(address: Option<SocketAddr>) -> String {
     address.map_or_else(|| "none".to_owned(), |address| address.to_string())
-}
-
-fn tls(files: Option<&TlsFiles>) -> String {
-    files.map_or_else(
-        || "none".to_owned(),
-        |files| {
-            format!(
-                "{} and {}",
-                files.cert_file.display(),
-                files.key_file.display()
-            )
-        },
-    )
 }

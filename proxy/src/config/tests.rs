@@ -301,8 +301,13 @@ fn a_server_certificate_and_its_key_are_taken() {
     let origin = Path::new("src/config/testdata/inline.toml");
     let loaded = load_with(&text, origin, &two_workers(), &variable).unwrap();
     let tls = loaded.config.server.tls.as_ref().unwrap();
-    assert!(tls.cert_file.is_absolute() && tls.cert_file.is_file());
-    assert_eq!(loaded.watched, std::slice::from_ref(&tls.cert_file));
+    let [certificate] = tls.certificates.as_slice() else {
+        panic!("one certificate in {tls:?}")
+    };
+    assert!(certificate.cert_file.is_absolute() && certificate.cert_file.is_file());
+    assert_eq!(certificate.names, ["localhost"]);
+    let key_file = certificate.cert_file.with_extension("key");
+    assert_eq!(loaded.watched, [key_file, certificate.cert_file.clone()]);
 }
 
 /// What `/admin/config` shows: every default is filled in.

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -52,6 +53,8 @@ impl Head {
 /// One request's client.
 pub(crate) struct Client<'a> {
     session: &'a mut ServerSession,
+    /// No answer may promise that the connection stays.
+    closing: &'a AtomicBool,
     /// A write failed, or the client closed its side.
     gone: bool,
     /// The client asked for `100 Continue` and waits for it.
@@ -63,8 +66,9 @@ pub(crate) struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    /// Takes over a session whose head was read.
-    pub(crate) fn new(session: &'a mut ServerSession) -> (Self, Head) {
+    /// Takes over a session whose head was read. From when `closing` is true, answers say that the
+    /// connection ends with them.
+    pub(crate) fn new(session: &'a mut ServerSession, closing: &'a AtomicBool) -> (Self, Head) {
         // A client that never reads must not hold its upstream for ever.
         session.set_write_timeout(Some(WRITE_TIMEOUT));
         let request = session.req_header();
@@ -84,6 +88,7 @@ impl<'a> Client<'a> {
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let client = Self {
             session,
+            closing,
             gone: false,
             expects_continue,
             sent: 0,
@@ -263,6 +268,9 @@ impl<'a> Client<'a> {
         status: StatusCode,
         headers: &HeaderMap,
     ) -> Result<()> {
+        if self.closing.load(Ordering::Relaxed) {
+            self.session.set_keepalive(None);
+        }
         let framing = self.framing(status, headers);
         let head = response_head(status, headers, framing).map_err(|_| self.lost())?;
         match self.session.write_response_header(Box::new(head)).await {

@@ -1,6 +1,7 @@
 //! What is true of a whole request: its clock, its record, and what outlives every snapshot.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use tokio::sync::Semaphore;
@@ -16,6 +17,8 @@ pub(crate) struct Shared {
     pub(crate) access_log: AccessLog,
     /// Where work goes that no client waits for: `admit`, exact token counts.
     pub(crate) control: tokio::runtime::Handle,
+    /// The server ends: no connection stays behind the answer that it carries.
+    pub(crate) closing: AtomicBool,
     /// Exact token counts that run at once.
     counting: Semaphore,
     /// Those that may wait for their turn.
@@ -34,6 +37,7 @@ impl Shared {
             metrics,
             access_log,
             control,
+            closing: AtomicBool::new(false),
             counting: Semaphore::new(cores),
             queue: Semaphore::new(COUNTS_QUEUED),
         }

@@ -4,28 +4,38 @@
 //! `reload` swaps snapshots from then on; [`Server::stop`] drains. A bad config or plugin at the
 //! start is an error, later it is a refusal that changes nothing.
 
+mod accept;
+mod admin_plane;
 mod candidate;
+mod connection;
 mod data_plane;
+mod listeners;
 mod live;
+mod phase;
 mod reload;
+mod tls;
+mod upgrade;
 mod views;
 mod workers;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use self::candidate::Builder;
 use self::data_plane::DataPlane;
+use self::listeners::{Listeners, Sockets};
 use self::live::Live;
+use self::phase::Phase;
+pub(crate) use self::upgrade::{Predecessor, Program};
 use self::views::Process;
-use self::workers::Worker;
 use crate::admin::{self, Gate, Scope};
-use crate::config::{self, Loaded, Overrides, Problems, TlsFiles};
+use crate::config::{self, Config, Loaded, Overrides, Problems};
 use crate::pipeline::Shared;
 use crate::plugin::{Host, HostError};
 use crate::telemetry::{self, AccessLog, Metrics};
@@ -41,8 +51,8 @@ const LOG_FLUSH: Duration = Duration::from_secs(2);
 pub(crate) enum StartError {
     #[error("the config cannot be used\n\n{0}")]
     Config(Problems),
-    #[error("certificate `{}` cannot be used", path.display())]
-    Tls { path: PathBuf },
+    #[error("TLS cannot be served")]
+    Tls(#[source] rustls::Error),
     #[error("cannot start a worker")]
     Worker { source: io::Error },
     #[error(transparent)]
@@ -56,15 +66,11 @@ pub(crate) struct Server {
     live: Arc<Live>,
     reload: reload::Handle,
     control: tokio::runtime::Runtime,
+    listeners: Listeners,
     data: SocketAddr,
     admin: Option<SocketAddr>,
-    shutdown: watch::Sender<bool>,
-    /// Dropped when the workers may end.
-    released: Vec<oneshot::Sender<()>>,
-    /// One per core, for the data plane.
-    workers: Vec<Worker>,
-    /// Admin and metrics.
-    operators: Vec<Worker>,
+    /// True once requests are welcome.
+    ready: watch::Sender<bool>,
 }
 
 impl Server {
@@ -81,11 +87,28 @@ impl Server {
         Ok(built.map_err(StartError::Config)?.loaded)
     }
 
-    /// Starts from a config file and returns once every listener is bound.
+    /// Starts from a config file and returns once every listener is bound. What a predecessor has
+    /// bound is taken over, and accepts when it has let go.
     ///
     /// # Errors
-    /// [`StartError`]; nothing is left running then.
-    pub(crate) fn start(path: &Path, overrides: Overrides) -> Result<Self, StartError> {
+    /// [`StartError`], which a predecessor is told; nothing is left running then.
+    pub(crate) fn start(
+        path: &Path,
+        overrides: Overrides,
+        mut predecessor: Option<Predecessor>,
+    ) -> Result<Self, StartError> {
+        let started = Self::start_beside(path, overrides, &mut predecessor);
+        if let (Err(error), Some(predecessor)) = (&started, predecessor) {
+            predecessor.refuse(&telemetry::log::chain(error));
+        }
+        started
+    }
+
+    fn start_beside(
+        path: &Path,
+        overrides: Overrides,
+        predecessor: &mut Option<Predecessor>,
+    ) -> Result<Self, StartError> {
         let begun = Instant::now();
         let control = control_runtime()?;
         let loaded = config::load(path, &overrides).map_err(StartError::Config)?;
@@ -117,82 +140,78 @@ impl Server {
             watch,
             control.handle(),
         );
-        let (shutdown, _) = watch::channel(false);
+        let sockets = Sockets::bind(&first.loaded, |name, address| {
+            predecessor.as_mut()?.socket(name, address)
+        })?;
+        let phase = match predecessor {
+            Some(_) => Phase::Waiting,
+            None => Phase::Serving,
+        };
+        let handshakes = live.shared().metrics.tls_handshakes.clone();
         let mut server = Self {
+            data: local(&sockets.data)?,
+            admin: sockets.admin.as_ref().map(local).transpose()?,
+            listeners: Listeners::new(sockets, phase, handshakes),
             live,
             reload,
             control,
-            data: config.server.listen,
-            admin: None,
-            shutdown,
-            released: Vec::new(),
-            workers: Vec::new(),
-            operators: Vec::new(),
+            ready: watch::channel(false).0,
         };
-        server.listen(&first.loaded, &registry)?;
-        server.announce_ready(begun, &registry, &pools);
+        server.listen(&config, &registry)?;
+        server.announce_ready(begun, &registry, &pools, predecessor.take());
         Ok(server)
     }
 
-    /// Binds every listener, then starts the threads behind them.
-    fn listen(&mut self, loaded: &Loaded, registry: &Arc<Registry>) -> Result<(), StartError> {
-        let config = loaded.config.as_ref();
-        let bind = |field: &str, address| {
-            workers::bind(address).map_err(|error| not_bound(loaded, field, address, &error))
-        };
-        let optional = |field: &str, address: Option<SocketAddr>| {
-            address.map(|address| bind(field, address)).transpose()
-        };
-        let data = bind("/server/listen", config.server.listen)?;
-        let admin = optional("/admin/listen", config.admin.listen)?;
-        let metrics = optional("/telemetry/listen", config.telemetry.listen)?;
-        self.data = local(&data)?;
-        self.admin = admin.as_ref().map(local).transpose()?;
-        for number in 0..config.server.workers {
-            let app = DataPlane::new(Arc::clone(&self.live));
-            let tls = config.server.tls.as_ref();
-            let worker = self.spawn(format!("worker-{number}"), &data, tls, app)?;
-            self.workers.push(worker);
-        }
+    /// Starts the threads behind every socket.
+    fn listen(&mut self, config: &Config, registry: &Arc<Registry>) -> Result<(), StartError> {
+        let failed = |source| StartError::Worker { source };
+        let tls = config
+            .server
+            .tls
+            .as_ref()
+            .map(|_| tls::acceptor(&self.live));
+        let tls = tls.transpose().map_err(StartError::Tls)?;
+        let app = DataPlane::new(Arc::clone(&self.live));
+        let threads = config.server.workers;
+        self.listeners
+            .serve_data(app, tls, threads)
+            .map_err(failed)?;
         let views: Arc<dyn admin::Views> = Arc::new(Process {
             live: Arc::clone(&self.live),
             reload: self.reload.clone(),
             registry: Arc::clone(registry),
         });
-        let restricted = [(admin, Scope::All), (metrics, Scope::Metrics)];
-        for (listener, scope) in restricted {
-            let Some(listener) = listener else { continue };
-            let gate = Gate::new(local(&listener)?, config.admin.token.as_ref(), scope);
+        let sockets = self.listeners.sockets();
+        let copy = |socket: &Option<std::net::TcpListener>| {
+            let copy = socket.as_ref().map(std::net::TcpListener::try_clone);
+            copy.transpose().map_err(failed)
+        };
+        let restricted = [
+            (copy(&sockets.admin)?, Scope::All),
+            (copy(&sockets.metrics)?, Scope::Metrics),
+        ];
+        for (socket, scope) in restricted {
+            let Some(socket) = socket else { continue };
+            let gate = Gate::new(local(&socket)?, config.admin.token.as_ref(), scope);
             let app = admin::App::new(Arc::clone(&views), gate, scope);
-            let operator = self.spawn("admin".to_owned(), &listener, None, app)?;
-            self.operators.push(operator);
+            self.listeners
+                .serve_operators(app, &socket)
+                .map_err(failed)?;
         }
         Ok(())
     }
 
-    fn spawn<A: pingora::apps::ServerApp + Send + Sync + 'static>(
-        &mut self,
-        name: String,
-        listener: &std::net::TcpListener,
-        tls: Option<&TlsFiles>,
-        app: A,
-    ) -> Result<Worker, StartError> {
-        let (release, released) = oneshot::channel();
-        let shutdown = self.shutdown.subscribe();
-        let worker = workers::start(name, listener, tls, app, shutdown, released)?;
-        self.released.push(release);
-        Ok(worker)
-    }
-
-    /// Connects the pools on each worker, then says `ready`.
+    /// Connects the pools on each worker, lets a predecessor go, then says `ready`.
     fn announce_ready(
         &self,
         begun: Instant,
         registry: &Arc<Registry>,
         pools: &crate::upstream::Pools,
+        predecessor: Option<Predecessor>,
     ) {
         let workers: Vec<_> = self
-            .workers
+            .listeners
+            .workers()
             .iter()
             .map(|worker| {
                 let (registry, pools) = (Arc::clone(registry), pools.clone());
@@ -204,12 +223,20 @@ impl Server {
         let live = Arc::clone(&self.live);
         let generation = live.snapshot().generation;
         let listening = begun.elapsed();
+        let (open, ready) = (self.listeners.opener(), self.ready.clone());
         self.control.spawn(async move {
             for worker in workers {
                 // A panic has been reported by the hook; traffic connects on its own.
                 let _ = worker.await;
             }
+            if let Some(predecessor) = predecessor
+                && let Err(error) = predecessor.succeed().await
+            {
+                tracing::error!(%error, "the process before cannot be told");
+            }
+            open();
             live.set_ready();
+            ready.send_replace(true);
             let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
             tracing::info!(
                 generation,
@@ -218,6 +245,31 @@ impl Server {
                 "ready"
             );
         });
+    }
+
+    /// Waits until requests are welcome.
+    pub(crate) async fn ready(&self) {
+        // The sender is in `self`, so the wait cannot fail.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// Starts the program beside this process, and waits until it accepts on the same sockets; then
+    /// [`Self::hand_over`] is due. Gives its process id.
+    ///
+    /// # Errors
+    /// Why this process goes on as before; it is in the log, too.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the new process.
+    pub(crate) async fn upgrade(&self, program: Program) -> Result<u32, String> {
+        let limit = self.live.snapshot().config.server.upgrade_timeout;
+        tracing::info!(program = %program.path.display(), "upgrading");
+        let started = upgrade::start(&program, self.listeners.sockets(), limit).await;
+        started.map_err(|error| {
+            let why = telemetry::log::chain(&error);
+            tracing::error!("upgrade refused, this process goes on: {why}");
+            why
+        })
     }
 
     /// The data plane's bound address.
@@ -241,19 +293,26 @@ impl Server {
     }
 
     /// Stops: no new connections, idle ones close, requests in flight get the config's
-    /// `drain_timeout`. True when all of them ended by themselves.
-    pub(crate) fn stop(self) -> bool {
+    /// `drain_timeout`, or until `cut` ends. True when all of them ended by themselves.
+    pub(crate) fn stop(self, cut: impl Future<Output = ()>) -> bool {
+        self.end("stopping", cut)
+    }
+
+    /// Ends after an upgrade: the successor gets all new connections, idle ones may bring one more
+    /// request and close soon. The rest is as in [`Self::stop`].
+    pub(crate) fn hand_over(self, cut: impl Future<Output = ()>) -> bool {
+        self.listeners.hand_over();
+        self.end("handed over", cut)
+    }
+
+    fn end(self, how: &str, cut: impl Future<Output = ()>) -> bool {
         let limit = self.live.snapshot().config.server.drain_timeout;
+        let shared = self.live.shared();
         self.live.set_draining();
-        // Nobody listens any more when every worker has ended: that is fine.
-        let _ = self.shutdown.send(true);
-        let metrics = Arc::clone(&self.live.shared().metrics);
-        tracing::info!(in_flight = metrics.requests_in_flight.get(), "stopping");
-        let drained = self.control.block_on(drain(&metrics, limit));
-        drop(self.released);
-        for worker in self.workers.into_iter().chain(self.operators) {
-            worker.join();
-        }
+        shared.closing.store(true, Ordering::Relaxed);
+        let in_flight = shared.metrics.requests_in_flight.get();
+        tracing::info!(in_flight, "{how}");
+        let drained = self.control.block_on(self.listeners.end(limit, cut));
         // Records that wait for an exact count are written there: it ends before the log does.
         self.control.shutdown_timeout(LOG_FLUSH);
         let logged = self.live.shared().access_log.flush(LOG_FLUSH);
@@ -303,39 +362,6 @@ fn builder(
         registry: Registry::new(Arc::clone(metrics), control.handle().clone()),
         metrics: Arc::clone(metrics),
     })
-}
-
-/// Waits until no request is in flight, at most for `limit`.
-async fn drain(metrics: &Metrics, limit: Duration) -> bool {
-    let deadline = tokio::time::Instant::now() + limit;
-    // The gauge has no event to await; a stop is rare, and 10 ms late is on time.
-    let mut tick = tokio::time::interval(Duration::from_millis(10));
-    while metrics.requests_in_flight.get() > 0 {
-        if tokio::time::Instant::now() >= deadline {
-            return false;
-        }
-        tick.tick().await;
-    }
-    true
-}
-
-/// Why an address cannot be had, at the field that asks for it.
-fn not_bound(loaded: &Loaded, field: &str, address: SocketAddr, error: &io::Error) -> StartError {
-    let message = format!("cannot listen on {address}: {error}");
-    let mut problem = loaded.locator.problem(field, message);
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            problem.help("another process listens there: stop it, or take another port");
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            problem.help("no network interface of this machine has this address");
-        }
-        io::ErrorKind::PermissionDenied => {
-            problem.help("ports below 1024 need a privilege: take a higher one");
-        }
-        _ => {}
-    }
-    StartError::Config(Problems::new(vec![problem]))
 }
 
 fn local(listener: &std::net::TcpListener) -> Result<SocketAddr, StartError> {

@@ -88,6 +88,8 @@ pub(crate) struct Metrics {
     /// Number of the running snapshot, from 1.
     pub(crate) config_generation: IntGauge,
     pub(crate) access_log_dropped: IntCounter,
+    /// By `result`: TLS handshakes of clients: `ok`, `failed`, `timeout`.
+    pub(crate) tls_handshakes: IntCounterVec,
     /// `header`: request headers ignored because the caller's key does not grant them.
     pub(crate) ungranted_headers: IntCounterVec,
     pub(crate) panics: IntCounter,
@@ -251,6 +253,11 @@ impl Metrics {
                 "sluicegate_config_generation",
                 "Generation of the running snapshot.",
             )?,
+            tls_handshakes: counters(
+                "sluicegate_tls_handshakes_total",
+                "TLS handshakes of clients, by result.",
+                &["result"],
+            )?,
             access_log_dropped: counter(
                 "sluicegate_access_log_dropped_total",
                 "Access log records dropped because the writer was behind.",
@@ -300,6 +307,7 @@ mod tests {
             (&m.upstream_attempts, 3),
             (&m.upstream_connections, 2),
             (&m.reloads, 1),
+            (&m.tls_handshakes, 1),
             (&m.ungranted_headers, 1),
         ] {
             family.with_label_values(&vec!["x"; labels]).inc();

@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-/// A certificate for `localhost` and 127.0.0.1, and the authority that signed it.
+/// A certificate, for `localhost` and 127.0.0.1 unless said otherwise, and the authority that signed it.
 #[derive(Clone)]
 pub struct Certificate(Arc<Files>);
 
@@ -33,6 +33,15 @@ impl Certificate {
         reason = "a fresh key pair is no default value"
     )]
     pub fn new() -> Self {
+        Self::for_names(&["localhost", "127.0.0.1"])
+    }
+
+    /// Makes both, for other names.
+    ///
+    /// # Panics
+    /// When the system gives no randomness or no temporary folder, or a name is none.
+    #[must_use]
+    pub fn for_names(names: &[&str]) -> Self {
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         authority.key_usages = vec![
@@ -43,7 +52,9 @@ impl Certificate {
         let authority_certificate = authority.self_signed(&authority_key).unwrap();
         let issuer = Issuer::new(authority, authority_key);
         let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+        let leaf =
+            CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let leaf = leaf.unwrap();
         let leaf = leaf.signed_by(&key, &issuer).unwrap();
         let files = Files {
             authority_pem: authority_certificate.pem(),
@@ -64,6 +75,16 @@ impl Certificate {
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.0.folder.path()
+    }
+
+    /// The path of one of those files.
+    ///
+    /// # Panics
+    /// When the temporary folder's path is not UTF-8.
+    #[must_use]
+    pub fn file(&self, name: &str) -> String {
+        let path = self.folder().join(name);
+        path.to_str().expect("UTF-8").to_owned()
     }
 
     pub(crate) fn acceptor(&self, http2: bool) -> TlsAcceptor {

@@ -87,6 +87,16 @@ impl H2Client {
         }
     }
 
+    /// Awaits that the proxy ends the connection.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn closed(&mut self) {
+        within("the proxy closes the connection", &mut self.task)
+            .await
+            .unwrap();
+    }
+
     /// Sends a request and reads the whole answer.
     ///
     /// # Panics

@@ -187,14 +187,18 @@ impl Client {
     /// When nobody listens or the certificate is not trusted.
     pub async fn connect_tls(address: SocketAddr, certificate: &Certificate) -> Self {
         let tcp = TcpStream::connect(address).await.unwrap();
+        Self::try_tls_over(tcp, certificate).await.unwrap()
+    }
+
+    /// Speaks TLS on a connection that is open.
+    ///
+    /// # Errors
+    /// When the handshake fails.
+    pub async fn try_tls_over(tcp: TcpStream, certificate: &Certificate) -> io::Result<Self> {
         tcp.set_nodelay(true).unwrap();
         let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-        let stream = certificate
-            .connector(false)
-            .connect(name, tcp)
-            .await
-            .unwrap();
-        Self::over(Box::new(stream))
+        let stream = certificate.connector(false).connect(name, tcp).await?;
+        Ok(Self::over(Box::new(stream)))
     }
 
     fn over(stream: Box<dyn Stream>) -> Self {

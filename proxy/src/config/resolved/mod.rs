@@ -10,6 +10,7 @@ mod pipeline;
 mod pools;
 mod routes;
 mod server;
+mod tls;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub(crate) use pipeline::*;
 pub(crate) use pools::*;
 pub(crate) use routes::*;
 pub(crate) use server::*;
+pub(crate) use tls::*;
 
 /// A whole config.
 #[derive(Debug, PartialEq)]

@@ -1,18 +1,22 @@
 //! The listeners, `[server]` and `[admin]`, and `[telemetry]`, which has one too.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Secret;
+use super::{Secret, Tls};
 
-/// `[server]`: the data plane's listener. Addresses, workers and TLS files cannot change live.
+/// `[server]`: the data plane's listener. Its address, its workers, and whether it serves TLS cannot
+/// change live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Server {
     pub(crate) listen: SocketAddr,
-    pub(crate) tls: Option<TlsFiles>,
+    pub(crate) tls: Option<Tls>,
     /// Worker threads, each with its own connections; default: the number of cores.
     pub(crate) workers: usize,
+    /// Connections begin with a PROXY protocol header; default false.
+    pub(crate) proxy_protocol: bool,
+    /// For a TLS handshake, and for a request's head from its first byte; default 10 s.
+    pub(crate) header_timeout: Duration,
     /// Largest request body; default 32 MiB. Above it: 413.
     pub(crate) max_body_bytes: usize,
     /// From a request's first byte to the end of its body; default 60 s.
@@ -21,13 +25,8 @@ pub(crate) struct Server {
     pub(crate) keepalive_timeout: Duration,
     /// How long a stop waits for requests in flight; default 30 s.
     pub(crate) drain_timeout: Duration,
-}
-
-/// Certificate chain and private key, PEM.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TlsFiles {
-    pub(crate) cert_file: PathBuf,
-    pub(crate) key_file: PathBuf,
+    /// How long an upgrade waits for the new process; default 60 s.
+    pub(crate) upgrade_timeout: Duration,
 }
 
 /// `[admin]`

@@ -27,7 +27,7 @@ pub(crate) use cache::Cache;
 pub(crate) use pipeline::{Capability, OnFailure, Pipeline, Slot, Text, Word};
 pub(crate) use pools::{Backend, Health, Model, Pool, Protocol};
 pub(crate) use routes::{Commit, Match, Modality, OneOrMany, Route};
-pub(crate) use server::Server;
+pub(crate) use server::{Server, Tls};
 pub(crate) use telemetry::{Expose, LogFormat, Telemetry};
 pub(crate) use units::{SIZE_FORMAT, Size, TIME_FORMAT, Time};
 

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Size, Time};
 
-/// The listener for clients. Addresses, workers and TLS files cannot change while running.
+/// The listener for clients. Its address, its workers, and whether it serves TLS cannot change while
+/// running.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Server {
@@ -21,12 +22,21 @@ pub(crate) struct Server {
     pub(crate) workers: Option<u32>,
     /// Largest request body; a larger one gets 413.
     pub(crate) max_body_bytes: Size,
+    /// Connections begin with a PROXY protocol header, version 1 or 2, that tells the client's
+    /// address. Only for listeners that nobody but the balancer reaches: anyone else can claim any
+    /// address.
+    pub(crate) proxy_protocol: bool,
+    /// Longest time for a TLS handshake, then for the first request's head, and for the head of each
+    /// further request from its first byte.
+    pub(crate) header_timeout: Time,
     /// Longest time from a request's first byte to the end of its body.
     pub(crate) body_timeout: Time,
     /// How long a client connection may be idle between requests.
     pub(crate) keepalive_timeout: Time,
-    /// How long a stop waits for requests in flight.
+    /// How long a stop or an upgrade waits for requests in flight.
     pub(crate) drain_timeout: Time,
+    /// How long an upgrade waits for the new process to be ready.
+    pub(crate) upgrade_timeout: Time,
 }
 
 impl Default for Server {
@@ -35,18 +45,38 @@ impl Default for Server {
             listen: "127.0.0.1:8080".to_owned(),
             tls: None,
             workers: None,
+            proxy_protocol: false,
+            header_timeout: Time::seconds(10),
             max_body_bytes: Size::mib(32),
             body_timeout: Time::seconds(60),
             keepalive_timeout: Time::seconds(60),
             drain_timeout: Time::seconds(30),
+            upgrade_timeout: Time::seconds(60),
         }
     }
 }
 
-/// Certificate and key of a listener.
+/// The listener's certificates: one in place, or a list. A client gets the first that holds the name
+/// that it asks for, else the first of all. Files are read again when they change.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Tls {
+    /// PEM file with the certificate chain, the server's own certificate first. Together with
+    /// `key_file` it comes before those of the list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cert_file: Option<String>,
+    /// PEM file with the private key: PKCS#8, PKCS#1 or SEC1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key_file: Option<String>,
+    /// Certificates for several names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) certificates: Vec<Certificate>,
+}
+
+/// A certificate and its key. The names are those in the certificate.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Tls {
+pub(crate) struct Certificate {
     /// PEM file with the certificate chain, the server's own certificate first.
     pub(crate) cert_file: String,
     /// PEM file with the private key: PKCS#8, PKCS#1 or SEC1.

@@ -5,7 +5,7 @@ use std::thread;
 
 use super::Checker;
 use crate::config::overrides::Overrides;
-use crate::config::resolved::{Server, TlsFiles};
+use crate::config::resolved::{self, Server};
 use crate::config::schema::{self, Size};
 
 pub(super) fn resolve(
@@ -21,20 +21,13 @@ pub(super) fn resolve(
     typed.listen = listen.to_string();
     let workers = overrides.workers.or(typed.workers).unwrap_or_else(cores);
     typed.workers = Some(workers);
-    let tls = typed.tls.as_ref().map(|tls| {
-        let (cert_file, key_file) = checker.certified_key(
-            ("/server/tls/cert_file", &tls.cert_file),
-            ("/server/tls/key_file", &tls.key_file),
-        );
-        TlsFiles {
-            cert_file,
-            key_file,
-        }
-    });
+    let tls = typed.tls.as_ref().map(|typed| tls(typed, checker));
     Server {
         listen,
         tls,
         workers: usize::try_from(workers).unwrap_or(usize::MAX),
+        proxy_protocol: typed.proxy_protocol,
+        header_timeout: typed.header_timeout.0,
         max_body_bytes: checker.size(
             "/server/max_body_bytes",
             typed.max_body_bytes,
@@ -44,7 +37,46 @@ pub(super) fn resolve(
         body_timeout: typed.body_timeout.0,
         keepalive_timeout: typed.keepalive_timeout.0,
         drain_timeout: typed.drain_timeout.0,
+        upgrade_timeout: typed.upgrade_timeout.0,
     }
+}
+
+fn tls(typed: &schema::Tls, checker: &mut Checker<'_>) -> resolved::Tls {
+    let mut certificates = Vec::new();
+    match (&typed.cert_file, &typed.key_file) {
+        (Some(cert), Some(key)) => {
+            certificates.extend(checker.certificate("/server/tls", cert, key));
+        }
+        (Some(_), None) => {
+            checker.error("/server/tls", "`cert_file` without its `key_file`");
+        }
+        (None, Some(_)) => {
+            checker.error("/server/tls", "`key_file` without its `cert_file`");
+        }
+        (None, None) if typed.certificates.is_empty() => {
+            checker
+                .error("/server/tls", "no certificate")
+                .help("set `cert_file` and `key_file`, or `[[server.tls.certificates]]` with both");
+        }
+        (None, None) => {}
+    }
+    for (index, one) in typed.certificates.iter().enumerate() {
+        let pointer = format!("/server/tls/certificates/{index}");
+        let certificate = checker.certificate(&pointer, &one.cert_file, &one.key_file);
+        if let Some(certificate) = &certificate
+            && certificate.names.is_empty()
+            && !certificates.is_empty()
+        {
+            checker
+                .warn(
+                    &format!("{pointer}/cert_file"),
+                    "the certificate names no host: no client ever gets it",
+                )
+                .help("ask for one with subject alternative names, or put it first");
+        }
+        certificates.extend(certificate);
+    }
+    resolved::Tls { certificates }
 }
 
 fn cores() -> u32 {

@@ -1,0 +1,66 @@
+//! The accept loop of one worker on one socket.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use super::connection::{self, Application, Listener};
+use super::phase::{self, Phase};
+
+/// Rest after an accept that failed for want of something, most often of file descriptors.
+const REST: Duration = Duration::from_millis(100);
+/// Connections that a stop takes over from the socket's queue, at most.
+const QUEUED: usize = 4096;
+
+/// Accepts until the phase says otherwise, and ends with the last connection.
+pub(super) async fn run<A: Application>(
+    socket: TcpListener,
+    listener: Arc<Listener<A>>,
+    mut phase: phase::Watch,
+) {
+    let mut connections = JoinSet::new();
+    phase::at_least(&mut phase, Phase::Serving).await;
+    let mut ending = phase.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = phase::at_least(&mut ending, Phase::HandedOver) => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let listener = Arc::clone(&listener);
+                connections.spawn(connection::run(listener, stream, peer, phase.clone()));
+            }
+            Err(error) => rest_after(&error).await,
+        }
+    }
+    if *phase.borrow() == Phase::Stopping {
+        // Closing the socket would reset them, though their requests may be here.
+        tokio::task::yield_now().await;
+        for _ in 0..QUEUED {
+            let Some(Ok((stream, peer))) = socket.accept().now_or_never() else {
+                break;
+            };
+            let listener = Arc::clone(&listener);
+            connections.spawn(connection::run(listener, stream, peer, phase.clone()));
+        }
+    }
+    drop(socket);
+    while connections.join_next().await.is_some() {}
+}
+
+/// A connection that its client gave up is no reason to wait; anything else will come again at
+/// once.
+async fn rest_after(error: &io::Error) {
+    if error.kind() == io::ErrorKind::ConnectionAborted {
+        return;
+    }
+    tracing::warn!(%error, "no connection can be accepted now");
+    tokio::time::sleep(REST).await;
+}

@@ -1,0 +1,29 @@
+//! The admin API as an application of a listener.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::protocols::http::ServerSession;
+
+use super::connection::{Application, Settings, Unreadable};
+use crate::admin;
+
+/// Operators and scrapers sit near: their limits need no settings.
+const SETTINGS: Settings = Settings {
+    proxy_protocol: false,
+    header_timeout: Duration::from_secs(10),
+    keepalive_timeout: Duration::from_secs(60),
+};
+
+#[async_trait]
+impl Application for admin::App {
+    fn settings(&self) -> Settings {
+        SETTINGS
+    }
+
+    async fn serve(&self, session: &mut ServerSession) -> Option<()> {
+        admin::App::serve(self, session).await
+    }
+
+    async fn refuse(&self, _: &mut ServerSession, _: Unreadable) {}
+}

@@ -1,0 +1,78 @@
+//! Waits for what a client has to send first: a handshake, a preface, a request's head.
+
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::super::phase::{self, Phase};
+use super::transport::Activity;
+
+/// How long an idle connection stays when another process has taken over: whoever uses it meanwhile
+/// is answered, and told to connect anew.
+const HANDED_OVER_IDLE: Duration = Duration::from_secs(2);
+
+/// How long a client may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waits {
+    /// Until its first byte.
+    pub(super) silence: Duration,
+    /// From then on.
+    pub(super) head: Duration,
+}
+
+/// What came of a wait.
+pub(super) enum Awaited<T> {
+    Here(T),
+    /// Nothing came.
+    Silent,
+    /// It began, and did not end in time.
+    Slow,
+    /// The server stops, and nothing whole was here.
+    Stopping,
+}
+
+/// Awaits `read`, which reads from the connection that `activity` watches.
+pub(super) async fn awaited<T>(
+    read: impl Future<Output = T>,
+    activity: &Activity,
+    waits: Waits,
+    phase: &mut phase::Watch,
+) -> Awaited<T> {
+    let mut read = pin!(read);
+    let mut begun = activity.has_begun();
+    let limit = if begun { waits.head } else { waits.silence };
+    let mut limit = pin!(sleep_until(Instant::now() + limit));
+    loop {
+        let now = *phase.borrow_and_update();
+        if now == Phase::Stopping {
+            // Lets the runtime see what the system has received: that is still served.
+            tokio::task::yield_now().await;
+            let last = std::future::poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx))).await;
+            return match last {
+                Poll::Ready(done) => Awaited::Here(done),
+                Poll::Pending => Awaited::Stopping,
+            };
+        }
+        if now == Phase::HandedOver && !begun {
+            let soon = Instant::now() + HANDED_OVER_IDLE;
+            let until = limit.deadline().min(soon);
+            limit.as_mut().reset(until);
+        }
+        tokio::select! {
+            biased;
+            done = &mut read => return Awaited::Here(done),
+            () = activity.first_byte(), if !begun => {
+                begun = true;
+                limit.as_mut().reset(Instant::now() + waits.head);
+            }
+            () = &mut limit => {
+                return if begun { Awaited::Slow } else { Awaited::Silent };
+            }
+            changed = phase.changed() => if changed.is_err() {
+                return Awaited::Stopping;
+            },
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! HTTP/2 on one connection: requests beside each other.
+//!
+//! Leaving is graceful: GOAWAY first, then the streams that the client had begun by then, then the
+//! end (RFC 9113 §6.8).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{self, H2Accept, HttpSession};
+use pingora::protocols::{Digest, Stream};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::super::phase::{self, Phase};
+use super::head::{self, Awaited, Waits};
+use super::transport::Activity;
+use super::{Application, Listener};
+
+/// Malformed requests that a connection may send before it is closed.
+const MAX_REJECTED: usize = 32;
+/// How long a client may take to close a connection that has no stream, once it was told to.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Serves streams until the connection ends.
+pub(super) async fn serve<A: Application>(
+    stream: Stream,
+    activity: &Activity,
+    listener: Arc<Listener<A>>,
+    mut phase: phase::Watch,
+) {
+    let digest = Arc::new(Digest {
+        ssl_digest: stream.get_ssl_digest(),
+        timing_digest: stream.get_timing_digest(),
+        proxy_digest: stream.get_proxy_digest(),
+        socket_digest: stream.get_socket_digest(),
+    });
+    let limit = listener.app.settings().header_timeout;
+    let waits = Waits {
+        silence: limit,
+        head: limit,
+    };
+    let handshake = server::handshake(stream, None);
+    let Awaited::Here(Ok(mut connection)) =
+        head::awaited(handshake, activity, waits, &mut phase).await
+    else {
+        return;
+    };
+    let mut streams = JoinSet::new();
+    let mut rejected = 0;
+    let mut idle_since = Instant::now();
+    let mut leaves = false;
+    loop {
+        let patience = match leaves {
+            true => GOODBYE,
+            false => listener.app.settings().keepalive_timeout,
+        };
+        tokio::select! {
+            biased;
+            () = phase::at_least(&mut phase, Phase::HandedOver), if !leaves => {
+                connection.graceful_shutdown();
+                (leaves, idle_since) = (true, Instant::now());
+            }
+            // Drives the whole connection.
+            accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => {
+                match accepted {
+                    Ok(Some(H2Accept::Session(session))) => {
+                        streams.spawn(answer(Arc::clone(&listener), session));
+                    }
+                    Ok(Some(H2Accept::Rejected)) => {
+                        rejected += 1;
+                        if rejected >= MAX_REJECTED {
+                            break;
+                        }
+                    }
+                    Ok(None) | Err(_) => break,
+                }
+            }
+            Some(_) = streams.join_next(), if !streams.is_empty() => idle_since = Instant::now(),
+            () = sleep_until(idle_since + patience), if streams.is_empty() => {
+                if leaves {
+                    break;
+                }
+                connection.graceful_shutdown();
+                (leaves, idle_since) = (true, Instant::now());
+            }
+        }
+    }
+    drop(connection);
+    // They find out by themselves, and have things to put away.
+    while streams.join_next().await.is_some() {}
+}
+
+async fn answer<A: Application>(listener: Arc<Listener<A>>, session: HttpSession) {
+    let mut session = ServerSession::new_http2(session);
+    if listener.app.serve(&mut session).await.is_some() {
+        // The stream may be gone; there is nobody to tell.
+        let _ = session.finish().await;
+    }
+}

@@ -1,0 +1,144 @@
+//! From an accepted socket to its last request.
+//!
+//! [`run`] is the way in: the PROXY header and the TLS handshake where the listener has them, then
+//! HTTP/1.1 ([`http1`]) or HTTP/2 ([`http2`]) until one side ends it. Written here rather than left
+//! to pingora's service, whose waits for a handshake, a head and the first bytes have fixed limits
+//! and go on through a stop.
+//!
+//! Invariants: every wait for a client's bytes has a limit and heeds the [`Phase`]; a request whose
+//! bytes are here when a stop begins is served.
+//!
+//! [`Phase`]: super::phase::Phase
+
+mod head;
+mod http1;
+mod http2;
+mod proxy_header;
+mod transport;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::listeners::tls::Acceptor;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::{ALPN, Stream};
+use prometheus::IntCounterVec;
+use tokio::net::TcpStream;
+
+use self::head::{Awaited, Waits};
+use self::transport::Transport;
+use super::phase;
+
+/// What answers the requests of a listener.
+#[async_trait]
+pub(super) trait Application: Send + Sync + 'static {
+    /// What holds for connections and requests that begin now.
+    fn settings(&self) -> Settings;
+
+    /// Answers the request whose head `session` has read. None: the connection must close.
+    async fn serve(&self, session: &mut ServerSession) -> Option<()>;
+
+    /// Tells a client why its head is not served; the connection closes after it.
+    async fn refuse(&self, session: &mut ServerSession, why: Unreadable);
+}
+
+/// A connection's limits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    /// Connections begin with a PROXY protocol header.
+    pub(super) proxy_protocol: bool,
+    /// For a handshake, the first head, and every further head from its first byte.
+    pub(super) header_timeout: Duration,
+    /// For the first byte of a further request.
+    pub(super) keepalive_timeout: Duration,
+}
+
+/// Why a request's head is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    Malformed,
+    /// It began and did not end in time.
+    Slow,
+}
+
+/// What all connections of a listener share.
+pub(super) struct Listener<A> {
+    pub(super) app: Arc<A>,
+    /// None: plain HTTP.
+    pub(super) tls: Option<Arc<Acceptor>>,
+    /// By `result`: `ok`, `failed`, `timeout`.
+    pub(super) handshakes: IntCounterVec,
+}
+
+/// Serves one accepted connection to its end.
+pub(super) async fn run<A: Application>(
+    listener: Arc<Listener<A>>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    mut phase: phase::Watch,
+) {
+    let settings = listener.app.settings();
+    let mut transport = Transport::new(socket, peer);
+    let activity = transport.activity();
+    let waits = Waits {
+        silence: settings.header_timeout,
+        head: settings.header_timeout,
+    };
+    if settings.proxy_protocol {
+        let header = proxy_header::read(&mut transport);
+        match head::awaited(header, &activity, waits, &mut phase).await {
+            Awaited::Here(Ok(())) => {}
+            Awaited::Here(Err(error)) => {
+                tracing::debug!(%peer, %error, "no PROXY header: the connection is closed");
+                return;
+            }
+            Awaited::Silent | Awaited::Slow | Awaited::Stopping => return,
+        }
+    }
+    let opened = match &listener.tls {
+        Some(acceptor) => {
+            let handshake = acceptor.tls_handshake(transport);
+            let awaited = head::awaited(handshake, &activity, waits, &mut phase).await;
+            activity.arm(); // the handshake's bytes are no request's
+            let stream = shaken(&listener.handshakes, peer, awaited);
+            stream.map(|stream| {
+                let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+                (stream, is_http2)
+            })
+        }
+        None => {
+            let speaks = transport.speaks_http2();
+            match head::awaited(speaks, &activity, waits, &mut phase).await {
+                Awaited::Here(Ok(is_http2)) => Some((Box::new(transport) as Stream, is_http2)),
+                _ => None, // nothing that could be answered
+            }
+        }
+    };
+    match opened {
+        Some((stream, true)) => http2::serve(stream, &activity, listener, phase).await,
+        Some((stream, false)) => http1::serve(stream, &activity, &*listener.app, phase).await,
+        None => {}
+    }
+}
+
+/// Counts a handshake, and gives its stream.
+fn shaken<S: pingora::protocols::IO + 'static>(
+    handshakes: &IntCounterVec,
+    peer: SocketAddr,
+    awaited: Awaited<pingora::Result<S>>,
+) -> Option<Stream> {
+    let (result, stream) = match awaited {
+        Awaited::Here(Ok(stream)) => ("ok", Some(Box::new(stream) as Stream)),
+        Awaited::Here(Err(error)) => {
+            // Scanners fail here all day: the count tells enough.
+            tracing::debug!(%peer, %error, "TLS handshake failed");
+            ("failed", None)
+        }
+        Awaited::Silent | Awaited::Slow => ("timeout", None),
+        Awaited::Stopping => return None,
+    };
+    handshakes.with_label_values(&[result]).inc();
+    stream
+}

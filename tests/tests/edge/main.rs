@@ -1,0 +1,9 @@
+//! The outer edge of the proxy: TLS, how it ends, how it is replaced, how it is deployed.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod deploy;
+mod drain;
+mod head;
+mod proxy_protocol;
+mod tls;
+mod upgrade;
