@@ -68,7 +68,7 @@ fn serve(arguments: ServeArgs) -> Result<bool, anyhow::Error> {
         pid_path: arguments.pid_file,
         pid_file: None,
     };
-    let end = server.block_on(serving.until(&mut signals))?;
+    let end = server.block_on(serving.until(&mut signals));
     let pid_file = serving.pid_file.take();
     let ended = match end {
         End::Stop => {
@@ -173,7 +173,7 @@ struct Serving<'s> {
 }
 
 impl Serving<'_> {
-    async fn until(&mut self, signals: &mut Signals) -> io::Result<End> {
+    async fn until(&mut self, signals: &mut Signals) -> End {
         let server = self.server;
         let mut is_ready = false;
         let mut upgrade = None;
@@ -181,11 +181,11 @@ impl Serving<'_> {
             tokio::select! {
                 () = server.ready(), if !is_ready => {
                     is_ready = true;
-                    self.pid_file = self.pid_path.as_deref().map(PidFile::write).transpose()?;
+                    self.write_pid();
                     notify::notify("READY=1");
                 }
-                _ = signals.terminate.recv() => return Ok(End::Stop),
-                _ = signals.interrupt.recv() => return Ok(End::Stop),
+                _ = signals.terminate.recv() => return End::Stop,
+                _ = signals.interrupt.recv() => return End::Stop,
                 _ = signals.hangup.recv() => {
                     // What came of it is in the log; the next signal must not wait for it.
                     let reload = server.reload_handle();
@@ -198,13 +198,24 @@ impl Serving<'_> {
                     Ok(successor) => {
                         // Only the main process may name another one.
                         notify::notify(&format!("MAINPID={successor}"));
-                        return Ok(End::HandedOver);
+                        return End::HandedOver;
                     }
                     Err(why) => {
                         upgrade = None;
                         self.refused(&why);
                     }
                 },
+            }
+        }
+    }
+
+    /// A process that serves does not end for want of the file: clients are with it already.
+    fn write_pid(&mut self) {
+        let Some(path) = &self.pid_path else { return };
+        match PidFile::write(path) {
+            Ok(file) => self.pid_file = Some(file),
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "the pid file cannot be written");
             }
         }
     }

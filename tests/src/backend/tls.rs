@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -54,7 +54,10 @@ impl Certificate {
         let key = KeyPair::generate().unwrap();
         let leaf =
             CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>());
-        let leaf = leaf.unwrap();
+        let mut leaf = leaf.unwrap();
+        // OpenSSL takes a certificate of its issuer's name for a self-signed one.
+        leaf.distinguished_name
+            .push(DnType::CommonName, "the server");
         let leaf = leaf.signed_by(&key, &issuer).unwrap();
         let files = Files {
             authority_pem: authority_certificate.pem(),

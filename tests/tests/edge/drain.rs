@@ -116,7 +116,7 @@ async fn answers_sent_while_draining_say_that_the_connection_ends() {
 #[tokio::test]
 async fn request_that_is_here_when_the_stop_comes_is_served() {
     let backend = Backend::model("b").await;
-    for _ in 0..20 {
+    for _ in 0..4 {
         let mut proxy = Proxy::start(&Config::one(&backend)).await;
         let mut kept = proxy.client().await;
         kept.send(&ask("one")).await.expect_status(200);

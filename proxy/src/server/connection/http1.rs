@@ -32,9 +32,10 @@ pub(super) async fn serve<A: Application>(
             session.set_pipelined_prefix(bytes);
             activity.begin();
         }
+        let settings = app.settings();
         let waits = Waits {
             silence,
-            head: app.settings().header_timeout,
+            head: settings.header_timeout,
         };
         let head = head::awaited(session.read_request(), activity, waits, &mut phase).await;
         match head {
@@ -45,7 +46,7 @@ pub(super) async fn serve<A: Application>(
             Awaited::Silent | Awaited::Stopping => return close(session).await,
         }
         session.set_read_timeout(Some(BODY_PAUSE));
-        let keepalive = app.settings().keepalive_timeout;
+        let keepalive = settings.keepalive_timeout;
         // Pingora has looked at what the client wants; a stop may only take it away.
         let stays = session.get_keepalive().is_some() && *phase.borrow() == Phase::Serving;
         session.set_keepalive(stays.then(|| keepalive.as_secs().max(1)));

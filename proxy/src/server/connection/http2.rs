@@ -35,6 +35,7 @@ pub(super) async fn serve<A: Application>(
         proxy_digest: stream.get_proxy_digest(),
         socket_digest: stream.get_socket_digest(),
     });
+    // Also the first patience, as for the first head of HTTP/1.1.
     let limit = listener.app.settings().header_timeout;
     let waits = Waits {
         silence: limit,
@@ -49,17 +50,13 @@ pub(super) async fn serve<A: Application>(
     let mut streams = JoinSet::new();
     let mut rejected = 0;
     let mut idle_since = Instant::now();
-    let mut leaves = false;
+    let (mut patience, mut leaves) = (limit, false);
     loop {
-        let patience = match leaves {
-            true => GOODBYE,
-            false => listener.app.settings().keepalive_timeout,
-        };
         tokio::select! {
             biased;
             () = phase::at_least(&mut phase, Phase::HandedOver), if !leaves => {
                 connection.graceful_shutdown();
-                (leaves, idle_since) = (true, Instant::now());
+                (patience, leaves, idle_since) = (GOODBYE, true, Instant::now());
             }
             // Drives the whole connection.
             accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => {
@@ -76,13 +73,18 @@ pub(super) async fn serve<A: Application>(
                     Ok(None) | Err(_) => break,
                 }
             }
-            Some(_) = streams.join_next(), if !streams.is_empty() => idle_since = Instant::now(),
+            Some(_) = streams.join_next(), if !streams.is_empty() => {
+                idle_since = Instant::now();
+                if !leaves {
+                    patience = listener.app.settings().keepalive_timeout;
+                }
+            }
             () = sleep_until(idle_since + patience), if streams.is_empty() => {
                 if leaves {
                     break;
                 }
                 connection.graceful_shutdown();
-                (leaves, idle_since) = (true, Instant::now());
+                (patience, leaves, idle_since) = (GOODBYE, true, Instant::now());
             }
         }
     }

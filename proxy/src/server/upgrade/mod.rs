@@ -76,7 +76,10 @@ pub(super) async fn start(
     link.send_sockets(sockets.named())
         .map_err(UpgradeError::Sockets)?;
     match timeout(limit, link.line()).await {
-        Err(_) => Err(UpgradeError::Late(limit)),
+        Err(_) => {
+            candidate.killed().await;
+            Err(UpgradeError::Late(limit))
+        }
         Ok(Some(Line::Ready)) => {
             let id = candidate.accepted();
             // If it died just now, this fails, and its sockets are still ours.
@@ -101,6 +104,14 @@ impl Candidate {
         self.child.take().and_then(|child| child.id()).unwrap_or(0)
     }
 
+    /// Ends it, and waits for that.
+    async fn killed(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It has ended already: just as well.
+            let _ = child.kill().await;
+        }
+    }
+
     /// Makes sure that it has ended.
     async fn ended(&mut self) -> Result<ExitStatus, UpgradeError> {
         let Some(mut child) = self.child.take() else {
@@ -122,7 +133,7 @@ impl Candidate {
 impl Drop for Candidate {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It has ended already: just as well. The runtime reaps it.
+            // Nobody can wait here: the system reaps it after this process, which ends.
             let _ = child.start_kill();
         }
     }
