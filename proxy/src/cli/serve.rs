@@ -177,6 +177,7 @@ impl Serving<'_> {
         let server = self.server;
         let mut is_ready = false;
         let mut upgrade = None;
+        let mut reloads = JoinSet::new();
         loop {
             tokio::select! {
                 () = server.ready(), if !is_ready => {
@@ -189,8 +190,9 @@ impl Serving<'_> {
                 _ = signals.hangup.recv() => {
                     // What came of it is in the log; the next signal must not wait for it.
                     let reload = server.reload_handle();
-                    tokio::spawn(async move { reload.reload("SIGHUP").await });
+                    reloads.spawn(async move { reload.reload("SIGHUP").await });
                 }
+                Some(_) = reloads.join_next() => {}
                 _ = signals.quit.recv(), if is_ready && upgrade.is_none() => {
                     upgrade = Some(Box::pin(server.upgrade(self.program.clone())));
                 }

@@ -37,7 +37,13 @@ pub(super) async fn run<A: Application>(
                 let listener = Arc::clone(&listener);
                 connections.spawn(connection::run(listener, stream, peer, phase.clone()));
             }
-            Err(error) => rest_after(&error).await,
+            // A connection that its client gave up is no reason to wait; anything else will come
+            // again at once.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be accepted now");
+                rest().await;
+            }
         }
     }
     if *phase.borrow() == Phase::Stopping {
@@ -55,12 +61,10 @@ pub(super) async fn run<A: Application>(
     while connections.join_next().await.is_some() {}
 }
 
-/// A connection that its client gave up is no reason to wait; anything else will come again at
-/// once.
-async fn rest_after(error: &io::Error) {
-    if error.kind() == io::ErrorKind::ConnectionAborted {
-        return;
-    }
-    tracing::warn!(%error, "no connection can be accepted now");
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is wanting comes back without an event"
+)]
+async fn rest() {
     tokio::time::sleep(REST).await;
 }

@@ -22,7 +22,7 @@ const WINDOW_BYTES: u32 = 64 * 1024 * 1024;
 pub struct H2Client {
     send: SendRequest<Bytes>,
     /// Carries the streams for as long as the client is held.
-    _connection: JoinSet<()>,
+    connection: JoinSet<()>,
 }
 
 /// One request on an HTTP/2 connection. Dropped early, it resets its stream.
@@ -54,7 +54,7 @@ impl H2Client {
         });
         Self {
             send,
-            _connection: tasks,
+            connection: tasks,
         }
     }
 
@@ -92,9 +92,11 @@ impl H2Client {
     /// # Panics
     /// When it does not.
     pub async fn closed(&mut self) {
-        within("the proxy closes the connection", &mut self.task)
-            .await
-            .unwrap();
+        within(
+            "the proxy closes the connection",
+            self.connection.join_next(),
+        )
+        .await;
     }
 
     /// Sends a request and reads the whole answer.

@@ -40,11 +40,11 @@ fn unit() -> HashMap<String, String> {
 fn instruction<'t>(recipe: &'t str, word: &str) -> &'t str {
     let mut lines = recipe.lines().rev();
     let found = lines.find_map(|line| line.strip_prefix(word)?.strip_prefix(' '));
-    found.unwrap_or_else(|| panic!("{word} in {recipe}"))
+    found.expect(word)
 }
 
 fn list(json: &str) -> Vec<String> {
-    serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {json}"))
+    serde_json::from_str(json).expect(json)
 }
 
 #[tokio::test]

@@ -52,6 +52,10 @@ async fn silent_connections_are_closed_without_an_answer() {
 }
 
 #[tokio::test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "that nothing happens meanwhile has no event"
+)]
 async fn further_requests_may_be_late_but_not_slow() {
     let backend = Backend::model("b").await;
     let proxy = proxy(&backend).await;

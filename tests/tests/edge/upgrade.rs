@@ -199,13 +199,18 @@ async fn upgrade_to_what_cannot_serve_changes_nothing() {
     proxy.send(&ask("hi")).await.expect_status(200);
 }
 
-async fn with_binary(backend: &Backend, config: &Config, script: &str) -> Proxy {
+async fn with_binary(config: &Config, script: &str) -> Proxy {
     let folder = tempfile::tempdir().unwrap();
     let binary = folder.path().join("new");
     write_script(&binary, script);
     let binary = binary.to_str().unwrap().to_owned();
-    let _ = backend;
-    Proxy::start_told(folder, &config.to_toml(), &[], &["--upgrade-binary", &binary]).await
+    Proxy::start_told(
+        folder,
+        &config.to_toml(),
+        &[],
+        &["--upgrade-binary", &binary],
+    )
+    .await
 }
 
 fn write_script(path: &Path, script: &str) {
@@ -218,7 +223,7 @@ fn write_script(path: &Path, script: &str) {
 async fn new_process_that_dies_hangs_or_is_no_program_changes_nothing() {
     let backend = Backend::model("b").await;
     let config = Config::one(&backend).set("server.upgrade_timeout", "400ms");
-    let proxy = with_binary(&backend, &config, "exit 3").await;
+    let proxy = with_binary(&config, "exit 3").await;
     let binary = proxy.folder().join("new");
     let finished = upgrade(&proxy).await;
     assert!(
@@ -265,7 +270,7 @@ async fn new_process_that_dies_hangs_or_is_no_program_changes_nothing() {
 #[tokio::test]
 async fn a_stop_in_the_middle_of_an_upgrade_is_a_stop() {
     let backend = Backend::model("b").await;
-    let mut proxy = with_binary(&backend, &Config::one(&backend), "exec sleep 600").await;
+    let mut proxy = with_binary(&Config::one(&backend), "exec sleep 600").await;
     proxy.signal(Signal::QUIT);
     proxy.await_line("upgrading").await;
     proxy.signal(Signal::TERM);
