@@ -135,22 +135,23 @@ impl Reloader {
     async fn round(&mut self, cause: &'static str) -> Result<Reloaded, Problems> {
         let running = self.live.snapshot();
         let outcome = self.candidate(&running).await;
-        let reloads = &self.live.shared().metrics.reloads;
         match outcome {
             Ok(candidate) => {
                 let is_whole = candidate.kept.iter().all(|kept| kept.is_pending);
                 let result = if is_whole { "ok" } else { "partial" };
-                reloads.with_label_values(&[result]).inc();
-                Ok(self.accept(cause, candidate, &running))
+                let reloaded = self.accept(cause, candidate, &running);
+                // Whoever has seen the count finds the status changed.
+                self.count(result);
+                Ok(reloaded)
             }
             Err(refused) => {
-                reloads.with_label_values(&["refused"]).inc();
                 let message = refused.to_string();
                 tracing::error!(cause, "reload refused, nothing changed:\n{message}");
                 // The candidate's files as well as the running ones may bring the next good state.
                 let files = self.watched.iter().chain(refused.files());
                 self.watcher.set_paths(files.cloned().collect());
                 self.note(|status| status.refused = Some(message));
+                self.count("refused");
                 Err(refused)
             }
         }
@@ -208,6 +209,11 @@ impl Reloader {
         self.builder.forget_gone(&self.live.snapshot());
         tracing::info!(generation, cause, "reloaded");
         generation
+    }
+
+    fn count(&self, result: &str) {
+        let reloads = &self.live.shared().metrics.reloads;
+        reloads.with_label_values(&[result]).inc();
     }
 
     fn note(&self, write: impl FnOnce(&mut Status)) {

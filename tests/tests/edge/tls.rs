@@ -147,7 +147,7 @@ async fn bad_new_certificate_is_refused_and_shown_and_the_old_one_goes_on() {
         (b"-----BEGIN CERTIFICATE-----\nno\n".to_vec(), "PEM"),
         (
             std::fs::read(new.file("cert.pem")).unwrap(),
-            "the key does not belong to the certificate",
+            "this key does not belong to the certificate",
         ),
     ] {
         let before = proxy.refused_reloads().await;
