@@ -24,8 +24,8 @@ use crate::config::Route;
 use crate::telemetry::Stage;
 use crate::upstream::{self, Outgoing};
 
-/// Longest pause before a second try: a random part of it is waited (full jitter, "Exponential
-/// Backoff And Jitter", AWS, 2015).
+/// Longest pause before a backend is tried again: a random part of it is waited (full jitter,
+/// "Exponential Backoff And Jitter", AWS, 2015).
 const BACKOFF: Duration = Duration::from_millis(25);
 
 /// An answer and whose it is.
@@ -60,7 +60,7 @@ pub(super) async fn run(
     let mut last: Option<Failure> = None;
     let mut refused: Option<Reply> = None;
     while let Some(candidate) = candidates.next() {
-        if last.is_some() {
+        if candidate.again {
             #[expect(clippy::disallowed_methods, reason = "backs off")]
             sleep(BACKOFF.mul_f64(fastrand::f64())).await;
         }
@@ -101,6 +101,9 @@ pub(super) async fn run(
             }
             Ok(Err(failure)) => failure,
         };
+        if failure.is_free {
+            candidates.not_reached();
+        }
         if !failure.may_retry(ambiguous) || !candidates.has_more() {
             let reply = give_up(cx, failure, model, fallback);
             return reply.or_else(|error| refused.ok_or(error));
@@ -132,7 +135,7 @@ fn give_up(
             answer.headers.insert(name, value);
             cx.record.upstream_model = Some(model.clone());
             Ok(Reply {
-                answer,
+                answer: *answer,
                 model,
                 fallback,
             })
@@ -159,6 +162,7 @@ fn outgoing(
         path: head.path_and_query.clone(),
         headers: upstream::headers::request(&head.headers, hop.pool.config(), bearer),
         body,
+        may_resend: route.retry_ambiguous.unwrap_or(true),
     };
     let model = changes
         .model
