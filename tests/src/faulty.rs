@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
 use crate::backend::Received;
 use crate::wire::{Framing, Head, Wire};
@@ -62,15 +62,8 @@ pub struct Faulty {
     connections: Arc<AtomicUsize>,
     arrived: tokio::sync::Mutex<mpsc::UnboundedReceiver<Peer>>,
     hand_out: mpsc::UnboundedSender<Peer>,
-    accepting: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl Drop for Faulty {
-    fn drop(&mut self) {
-        if let Some(accepting) = self.accepting.lock().unwrap().take() {
-            accepting.abort();
-        }
-    }
+    /// Accepts for as long as the backend is held; empty: it refuses.
+    accepting: Mutex<JoinSet<()>>,
 }
 
 impl Faulty {
@@ -90,7 +83,7 @@ impl Faulty {
             connections: Arc::default(),
             arrived: tokio::sync::Mutex::new(arrived),
             hand_out,
-            accepting: Mutex::new(None),
+            accepting: Mutex::default(),
         };
         faulty.listen();
         faulty
@@ -107,13 +100,13 @@ impl Faulty {
     /// # Panics
     /// When the port cannot be listened on.
     pub fn listen(&self) {
-        let accept = accept(
+        let mut accepting = self.accepting.lock().unwrap();
+        assert!(accepting.is_empty(), "it listens already");
+        accepting.spawn(accept(
             self.port.listen(),
             self.hand_out.clone(),
             Arc::clone(&self.connections),
-        );
-        let before = self.accepting.lock().unwrap().replace(tokio::spawn(accept));
-        assert!(before.is_none(), "it listens already");
+        ));
     }
 
     /// Refuses new connections, and closes those that nothing has come on.
@@ -121,12 +114,9 @@ impl Faulty {
     /// # Panics
     /// Never: nobody panics while holding the lock.
     pub async fn refuse(&self) {
-        let accepting = self.accepting.lock().unwrap().take();
-        if let Some(accepting) = accepting {
-            accepting.abort();
-            // The listener is closed when the task is gone.
-            let _ = accepting.await;
-        }
+        let mut accepting = std::mem::take(&mut *self.accepting.lock().unwrap());
+        // The listener is closed when its task is gone.
+        accepting.shutdown().await;
     }
 
     /// The next connection that something has come on.
@@ -208,16 +198,14 @@ impl Peer {
 
     /// Reads exactly this many bytes, whatever they are.
     ///
+    /// # Errors
+    /// When the connection ends before.
+    ///
     /// # Panics
     /// When they do not come.
-    pub async fn read(&mut self, bytes: usize) -> Bytes {
-        let mut framing = Framing::Length(bytes as u64);
-        let mut read = Vec::with_capacity(bytes);
-        while read.len() < bytes {
-            let piece = within("bytes of the proxy", self.wire.piece(&mut framing)).await;
-            read.extend_from_slice(&piece.expect("the connection is open").unwrap_or_default());
-        }
-        read.into()
+    pub async fn read(&mut self, bytes: usize) -> io::Result<Bytes> {
+        let body = self.wire.body(Framing::Length(bytes as u64));
+        within("bytes of the proxy", body).await
     }
 
     /// Writes these bytes.
@@ -239,6 +227,7 @@ impl Peer {
     pub async fn trickle(&mut self, bytes: impl AsRef<[u8]>, pause: Duration) -> io::Result<()> {
         for byte in bytes.as_ref() {
             self.write([*byte]).await?;
+            #[expect(clippy::disallowed_methods, reason = "a slow backend is played")]
             tokio::time::sleep(pause).await;
         }
         Ok(())

@@ -487,29 +487,6 @@ impl Proxy {
         self.child.id()
     }
 
-    /// Files and sockets that the process has open.
-    ///
-    /// # Panics
-    /// When the process is gone.
-    #[must_use]
-    pub fn open_files(&self) -> usize {
-        let files = std::fs::read_dir(format!("/proc/{}/fd", self.id()));
-        files.expect("the proxy runs").count()
-    }
-
-    /// Memory that the process holds, in KiB.
-    ///
-    /// # Panics
-    /// When the process is gone.
-    #[must_use]
-    pub fn resident_kib(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
-        let status = status.expect("the proxy runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok())
-            .expect("a line of the resident memory")
-    }
-
     /// Sends a signal by its name in [`rustix::process::Signal`].
     ///
     /// # Panics

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::Value;
 use sluicegate_tests::{Config, Faulty, Head, Pool, Proxy, Request, Route};
@@ -150,7 +151,10 @@ impl Bench {
     async fn results(&self) -> Vec<(&'static str, f64)> {
         let metrics = self.proxy.metrics().await;
         let sum = |result| metrics.sum("sluicegate_upstream_attempts_total", &[("result", result)]);
-        RESULTS.iter().map(|result| (*result, sum(result))).collect()
+        RESULTS
+            .iter()
+            .map(|result| (*result, sum(result)))
+            .collect()
     }
 }
 
@@ -158,6 +162,12 @@ impl Outcome {
     /// The body as text.
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("the answer is UTF-8")
+    }
+
+    /// Asserts the status of a status line such as `404 Not Found`.
+    pub(crate) fn has_status(&self, what: &str, line: &str) {
+        let status = self.head.status().to_string();
+        assert!(line.starts_with(&status), "{what}: {status}, not {line}");
     }
 
     /// Asserts an error of the proxy's own, in OpenAI's form, and that it tells nobody where the
@@ -180,6 +190,12 @@ impl Outcome {
     pub(crate) fn attempts_were(&self, what: &str, attempts: &str) {
         assert_eq!(self.attempts, attempts, "{what}: {}", self.line);
     }
+}
+
+/// Lets time pass that is itself what a test is about: a backend that is slow, or down for a while.
+#[expect(clippy::disallowed_methods, reason = "the time itself is played")]
+pub(crate) async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
 }
 
 /// A whole answer with a `content-length`. `headers` are lines, each with its end.

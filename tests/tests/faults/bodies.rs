@@ -43,7 +43,11 @@ async fn coding_and_body_stay_together_and_are_not_stored() {
                 })
                 .await;
             assert_eq!(outcome.head.status(), 200, "{what}");
-            assert_eq!(outcome.head.header("content-encoding"), Some(coding), "{what}");
+            assert_eq!(
+                outcome.head.header("content-encoding"),
+                Some(coding),
+                "{what}"
+            );
             assert_eq!(outcome.body, body, "{what}");
             outcome.attempts_were(&what, "2xx 1");
         }
@@ -67,7 +71,7 @@ async fn redirects_are_passed_on_and_never_followed() {
         let outcome = bench
             .ask_broken(&ask(status), async |backend| answers(backend, &bytes).await)
             .await;
-        assert_eq!(outcome.head.status().to_string(), status[..3]);
+        outcome.has_status(status, status);
         let passed = outcome.head.header("location").unwrap_or_default();
         assert!(location.contains(passed) && !passed.is_empty(), "{passed}");
         assert_eq!(outcome.text(), "moved");
@@ -82,29 +86,53 @@ async fn error_answers_pass_untouched_whatever_their_body() {
     let bench = Bench::new(Route::to("main")).await;
     let huge = format!("{{\"error\":\"{}\"}}", "x".repeat(3 << 20));
     let bodies = [
-        ("application/json", "{ \"error\" : {\"message\":\"m\",\"n\":1.0} }\n"),
+        (
+            "application/json",
+            "{ \"error\" : {\"message\":\"m\",\"n\":1.0} }\n",
+        ),
         ("text/html", "<html><body>Not here</body></html>"),
         ("text/plain; charset=latin1", "no JSON {"),
         ("application/json", huge.as_str()),
         ("application/json", ""),
     ];
-    for status in ["400 Bad Request", "401 Unauthorized", "404 Not Found", "418 Teapot", "500 Internal Server Error", "501 Not Implemented", "505 Version", "529 Overloaded"] {
+    for status in [
+        "400 Bad Request",
+        "401 Unauthorized",
+        "404 Not Found",
+        "418 Teapot",
+        "500 Internal Server Error",
+        "501 Not Implemented",
+        "505 Version",
+        "529 Overloaded",
+    ] {
         for (number, (kind, body)) in bodies.iter().enumerate() {
             let what = format!("{status} {number}");
             let bytes = answer(status, &format!("content-type: {kind}\r\n"), body);
             let outcome = bench
                 .ask_broken(&ask(&what), async |backend| answers(backend, &bytes).await)
                 .await;
-            assert_eq!(outcome.head.status().to_string(), status[..3], "{what}");
+            outcome.has_status(&what, status);
             assert_eq!(outcome.head.header("content-type"), Some(*kind), "{what}");
             assert!(outcome.text() == *body, "{what}: another body");
             assert_eq!(outcome.head.header("x-should-retry"), None, "{what}");
-            assert_eq!(outcome.line["error"], Value::Null, "{what}: it is an answer");
-            let class = if status.starts_with('4') { "4xx 1" } else { "5xx 1" };
+            assert_eq!(
+                outcome.line["error"],
+                Value::Null,
+                "{what}: it is an answer"
+            );
+            let class = if status.starts_with('4') {
+                "4xx 1"
+            } else {
+                "5xx 1"
+            };
             outcome.attempts_were(&what, class);
         }
     }
-    let healthy = bench.proxy.metrics().await.sum("sluicegate_upstream_healthy", &[]);
+    let healthy = bench
+        .proxy
+        .metrics()
+        .await
+        .sum("sluicegate_upstream_healthy", &[]);
     assert_eq!(healthy, 1.0, "an answer of any status is an answer");
     bench.nothing_broken_is_cached().await;
 }
@@ -114,20 +142,31 @@ async fn gateway_error_of_the_last_attempt_passes_with_its_own_words() {
     let bench = Bench::new(Route::to("main")).await;
     for (status, kind, body) in [
         ("502 Bad Gateway", "text/html", "<html>nginx</html>"),
-        ("503 Service Unavailable", "application/json", "{\"error\":{\"message\":\"full\"}}"),
+        (
+            "503 Service Unavailable",
+            "application/json",
+            "{\"error\":{\"message\":\"full\"}}",
+        ),
         ("504 Gateway Timeout", "text/plain", ""),
     ] {
         let headers = format!("content-type: {kind}\r\nretry-after: 9\r\nconnection: close\r\n");
         let bytes = answer(status, &headers, body);
         let outcome = bench
             .ask_broken(&ask(status), async |backend| {
-                (answers(backend, &bytes).await, answers(backend, &bytes).await)
+                (
+                    answers(backend, &bytes).await,
+                    answers(backend, &bytes).await,
+                )
             })
             .await;
-        assert_eq!(outcome.head.status().to_string(), status[..3]);
+        outcome.has_status(status, status);
         assert_eq!(outcome.text(), body, "{status}");
         assert_eq!(outcome.head.header("retry-after"), Some("9"), "{status}");
-        assert_eq!(outcome.head.header("x-should-retry"), Some("false"), "{status}");
+        assert_eq!(
+            outcome.head.header("x-should-retry"),
+            Some("false"),
+            "{status}"
+        );
         assert_eq!(outcome.line["error"], "upstream_error_status", "{status}");
         outcome.attempts_were(status, "5xx 2");
     }
@@ -169,9 +208,9 @@ async fn unavailable_then_well_is_an_answer() {
 #[tokio::test]
 async fn plain_answer_that_does_not_parse_is_502() {
     let bench = Bench::new(Route::to("main")).await;
-    let half = &ANSWER[..ANSWER.len() / 2];
+    let half = ANSWER.split_at(ANSWER.len() / 2).0;
     let doubled = ANSWER.repeat(2);
-    for body in ["", "{", half, "[1,2]", "null", "<html>", &doubled] {
+    for body in ["", "{", half, "<html>", &doubled] {
         let bytes = json("200 OK", body);
         let outcome = bench
             .ask_broken(&ask(body), async |backend| answers(backend, &bytes).await)
@@ -179,6 +218,14 @@ async fn plain_answer_that_does_not_parse_is_502() {
         outcome.is_error(body, 502, "upstream_incomplete");
         // It was answered, and paid for.
         outcome.attempts_were(body, "2xx 1");
+    }
+    // JSON of another shape is for the client to judge.
+    for body in ["[1,2]", "null", "{\"choices\":\"x\"}"] {
+        let bytes = json("200 OK", body);
+        let outcome = bench
+            .ask_broken(&ask(body), async |backend| answers(backend, &bytes).await)
+            .await;
+        assert_eq!((outcome.head.status(), outcome.text()), (200, body));
     }
     // What does not claim to be JSON is not judged, and not stored either.
     let bytes = answer("200 OK", "content-type: text/html\r\n", "<html>");
@@ -193,7 +240,11 @@ async fn plain_answer_that_does_not_parse_is_502() {
 async fn answer_before_the_request_was_read_passes() {
     let bench = Bench::once().await;
     let long = "x".repeat(14 << 20);
-    for (status, is_kept) in [("413 Payload Too Large", false), ("401 Unauthorized", false), ("200 OK", true)] {
+    for (status, is_kept) in [
+        ("413 Payload Too Large", false),
+        ("401 Unauthorized", false),
+        ("200 OK", true),
+    ] {
         let request = ask(&format!("{status} {long}"));
         let mut held = None;
         let outcome = bench
@@ -203,12 +254,12 @@ async fn answer_before_the_request_was_read_passes() {
                 peer.write(json(status, ANSWER)).await.unwrap();
                 if is_kept {
                     // Success does not stop a request: the rest is read as it comes.
-                    peer.read(long.len()).await;
+                    peer.read(long.len()).await.unwrap();
                 }
                 held = Some(peer);
             })
             .await;
-        assert_eq!(outcome.head.status().to_string(), status[..3]);
+        outcome.has_status(status, status);
         assert_eq!(outcome.text(), ANSWER, "{status}");
         if !is_kept {
             // The rest of the request would pass for a new one.

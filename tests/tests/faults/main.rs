@@ -1,5 +1,5 @@
 //! What a client sees when an upstream misbehaves: each fault scripted byte by byte.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 mod bench;
 mod bodies;
