@@ -19,6 +19,7 @@ mod backend;
 mod client;
 mod config;
 mod eventually;
+mod faulty;
 mod guest;
 mod metrics;
 mod process;
@@ -36,6 +37,7 @@ pub use backend::{Backend, Behaviour, Break, Certificate, Exchange, Received, Re
 pub use client::{Answer, Client, H2Client, H2Exchange, Request};
 pub use config::{Config, Pool, Route, Slot};
 pub use eventually::{eventually, eventually_within, within};
+pub use faulty::{Faulty, Peer};
 pub use guest::{Guest, Snippet, build_component, repository, snippets};
 pub use metrics::Metrics;
 pub use proxy::{Finished, Plugin, Proxy, run, start_refused};

@@ -1,5 +1,7 @@
 //! Looks into a plain answer: does it parse, and what does it say of itself.
 
+use serde::de::IgnoredAny;
+
 use super::answer::{Envelope, Finish, Usage};
 use super::json;
 use super::prompt::Endpoint;
@@ -22,6 +24,15 @@ pub(crate) struct PlainFacts {
     text: String,
 }
 
+/// Why a plain answer tells nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// Not one JSON value: it was cut off, or it never was JSON.
+    NotJson,
+    /// JSON of another shape.
+    Unknown,
+}
+
 impl PlainFacts {
     /// The first choice's text: its first bytes, at most this many, cut between characters.
     pub(crate) fn head(&self, bytes: usize) -> &str {
@@ -32,10 +43,16 @@ impl PlainFacts {
 /// Reads a plain answer.
 ///
 /// # Errors
-/// When it is not one JSON object: then it was cut off, or is no answer of this API.
-pub(crate) fn inspect(endpoint: Endpoint, body: &[u8]) -> Result<PlainFacts, serde_json::Error> {
+/// [`Unreadable`]: it was cut off, or is no answer of this API.
+pub(crate) fn inspect(endpoint: Endpoint, body: &[u8]) -> Result<PlainFacts, Unreadable> {
     let mut rewritten = String::new();
-    let answer = Envelope::read(body, &mut rewritten)?;
+    let answer =
+        Envelope::read(body, &mut rewritten).map_err(|_| {
+            match serde_json::from_slice::<IgnoredAny>(body) {
+                Ok(_) => Unreadable::Unknown,
+                Err(_) => Unreadable::NotJson,
+            }
+        })?;
     let choices = answer.choices.as_deref().unwrap_or_default();
     let has_answer = match endpoint {
         Endpoint::Chat | Endpoint::Completions => !choices.is_empty(),
@@ -117,11 +134,14 @@ mod tests {
     #[test]
     fn a_cut_off_answer_is_an_error() {
         let body = br#"{"choices":[{"message":{"content":"x"},"finish_reason":"stop"}]}"#;
+        let why = |body: &[u8]| inspect(Endpoint::Chat, body).err();
         for end in 0..body.len() {
-            assert!(inspect(Endpoint::Chat, &body[..end]).is_err(), "{end}");
+            assert_eq!(why(&body[..end]), Some(Unreadable::NotJson), "{end}");
         }
-        assert!(inspect(Endpoint::Chat, b"[1]").is_err());
-        assert!(inspect(Endpoint::Chat, b"{} {}").is_err());
+        assert_eq!(why(b"{} {}"), Some(Unreadable::NotJson));
+        for other in [r#"[1]"#, "null", r#"{"choices":"x"}"#] {
+            assert_eq!(why(other.as_bytes()), Some(Unreadable::Unknown), "{other}");
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::de::IgnoredAny;
+
 use super::answer::{Choice, Envelope, Finish, Usage};
 use super::json;
 use super::prompt::Endpoint;
@@ -163,6 +165,12 @@ impl Progress {
     pub(crate) fn head(&self, bytes: usize) -> &str {
         cut(&self.head, bytes)
     }
+}
+
+/// Whether an event's data is all of it: the `[DONE]`, or JSON that ends.
+pub(crate) fn is_whole(data: &[u8]) -> bool {
+    let data = data.trim_ascii();
+    data == b"[DONE]" || serde_json::from_slice::<IgnoredAny>(data).is_ok()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::events::Events;
 use super::store::Seat;
+use crate::api::plain::PlainFacts;
 use crate::api::sse::Event;
 use crate::upstream::Exchange;
 
@@ -18,14 +19,34 @@ pub(crate) struct Answer {
 
 /// The body of an answer.
 pub(crate) enum Body {
-    /// All of it, with where it may be stored once it is out.
-    Whole(Bytes, Option<Box<Seat>>),
+    /// All of it.
+    Whole(Whole),
     /// A stored stream.
     Replay(Vec<Bytes>),
     /// A stream of events that is still coming in.
     Live(Box<Live>),
     /// Bytes that nobody looks at.
     Relayed(Box<Relayed>),
+}
+
+/// A body that is there.
+pub(crate) struct Whole {
+    pub(crate) bytes: Bytes,
+    /// What an upstream's answer says of itself; none for others, and where it cannot be read.
+    pub(crate) facts: Option<PlainFacts>,
+    /// Where it may be stored once it is out.
+    pub(crate) seat: Option<Box<Seat>>,
+}
+
+impl Whole {
+    /// A body that is neither judged nor stored.
+    pub(crate) fn of(bytes: Bytes) -> Self {
+        Self {
+            bytes,
+            facts: None,
+            seat: None,
+        }
+    }
 }
 
 /// A live stream of events.
@@ -54,7 +75,7 @@ impl Answer {
         Self {
             status,
             headers,
-            body: Body::Whole(body, None),
+            body: Body::Whole(Whole::of(body)),
         }
     }
 }

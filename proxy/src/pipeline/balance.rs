@@ -1,7 +1,9 @@
 //! Says which backend is tried next: least requests inside a pool, then the next pool of the chain.
 //!
 //! A pool gets as many attempts as the route allows, on a backend that was not tried yet where
-//! there is one. Without a further pool, a lone backend is tried again.
+//! there is one. Without a further pool, all are tried again. An attempt that found nobody listening
+//! does not count, once for each backend of the pool: it cost nobody time or tokens, and two backends
+//! that restart in turns would else fail a request between them.
 
 use super::context::RequestContext;
 use super::route::{Hop, Target};
@@ -17,6 +19,8 @@ pub(crate) struct Candidates<'a> {
     hop: usize,
     /// Attempts made in the current pool.
     made: u32,
+    /// Attempts in the current pool that do not count.
+    free: usize,
     tried: Vec<BackendIdentity>,
 }
 
@@ -25,6 +29,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) hop: &'a Hop,
     /// The hop is not the chain's first.
     pub(crate) fallback: bool,
+    /// It has failed this request before.
+    pub(crate) again: bool,
     pub(crate) picked: Picked,
 }
 
@@ -36,6 +42,7 @@ pub(super) fn run<'a>(cx: &mut RequestContext, target: &'a Target) -> Candidates
         attempts: target.route.attempts.max(1),
         hop: 0,
         made: 0,
+        free: 0,
         tried: Vec::new(),
     }
 }
@@ -53,10 +60,12 @@ impl<'a> Candidates<'a> {
                     .or_else(|| last_pool.then(|| hop.pool.pick(&[])).flatten());
                 if let Some(picked) = picked {
                     self.made += 1;
+                    let again = self.tried.contains(picked.backend.identity());
                     self.tried.push(picked.backend.identity().clone());
                     return Some(Candidate {
                         hop,
                         fallback: self.hop > 0,
+                        again,
                         picked,
                     });
                 }
@@ -65,10 +74,20 @@ impl<'a> Candidates<'a> {
         }
     }
 
+    /// Takes note that the last attempt found nobody listening.
+    pub(super) fn not_reached(&mut self) {
+        let hop = self.chain.get(self.hop);
+        if hop.is_some_and(|hop| self.free < hop.pool.backends().len()) {
+            self.free += 1;
+            self.made = self.made.saturating_sub(1);
+        }
+    }
+
     /// Goes on with the next pool; false when there is none.
     pub(super) fn leave_pool(&mut self) -> bool {
         self.hop += 1;
         self.made = 0;
+        self.free = 0;
         self.hop < self.chain.len()
     }
 

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use crate::api::request::Request;
 use crate::api::sse::{self, Event, Framer};
-use crate::api::stream::{Progress, Seen};
+use crate::api::stream::{self, Progress, Seen};
 use crate::config::BackendName;
 use crate::upstream::{Exchange, UpstreamError};
 
@@ -32,6 +32,8 @@ pub(crate) enum EventsError {
     Upstream(#[from] UpstreamError),
     #[error("an event is larger than {MAX_EVENT_BYTES} bytes")]
     TooLarge,
+    #[error("the stream ended in the middle of an event")]
+    Cut,
 }
 
 impl Events {
@@ -75,7 +77,7 @@ impl Events {
                 return Ok(Some(event));
             }
             if self.ended {
-                return Ok(self.unterminated());
+                return self.unterminated();
             }
             let chunk = match first {
                 true => {
@@ -91,16 +93,35 @@ impl Events {
         }
     }
 
-    /// What stands behind the last blank line at a clean end: an event whose end lacks. It gets one,
-    /// so that what the proxy may add stands apart from it.
-    fn unterminated(&mut self) -> Option<(Event, Seen)> {
-        let rest = self.framer.finish()?;
-        let mut raw = BytesMut::with_capacity(rest.len() + 2);
-        raw.extend_from_slice(&rest);
-        raw.extend_from_slice(b"\n\n");
+    /// Reads what stands behind the end of the answer, and looks at none of it.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub(super) async fn end(&mut self) -> Result<(), EventsError> {
+        while self.exchange.chunk().await?.is_some() {}
+        Ok(())
+    }
+
+    /// What stands behind the last blank line at a clean end: an event whose end lacks. A whole one
+    /// gets it, so that what the proxy may add stands apart from it; half of one is for nobody (and
+    /// a comment or half a field name says nothing).
+    fn unterminated(&mut self) -> Result<Option<(Event, Seen)>, EventsError> {
+        let Some(rest) = self.framer.finish() else {
+            return Ok(None);
+        };
+        let lacks: &[u8] = match rest.last() {
+            Some(b'\n' | b'\r') => b"\n",
+            _ => b"\n\n",
+        };
+        let raw = BytesMut::from_iter(rest.iter().chain(lacks));
         let event = sse::read(raw.freeze(), false);
+        match &event.data {
+            None => return Ok(None),
+            Some(data) if !stream::is_whole(data) => return Err(EventsError::Cut),
+            Some(_) => {}
+        }
         let seen = self.progress.see(&event);
-        Some((event, seen))
+        Ok(Some((event, seen)))
     }
 
     /// The next event that has already arrived.

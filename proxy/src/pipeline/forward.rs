@@ -1,34 +1,31 @@
 //! Sends a request upstream and awaits the point from which there is no way back.
 //!
-//! Retry, fallback and the commit point live here alone. Whether another attempt may follow is
+//! Retry and fallback live here alone; one try is in [`attempt`]. Whether another may follow is
 //! decided in [`Failure::may_retry`], from what was sent and what came back: connect and TLS
 //! failures, refused streams, 502, 503 and 504 are safe; a connection that broke before any byte of
-//! the answer is ambiguous and up to the route; 4xx and 500 are answers. A streamed answer commits
-//! with its first content, so that a failure before it can still go elsewhere.
+//! the answer is ambiguous and up to the route; 4xx and 500 are answers.
 
 use std::time::Duration;
 
 use http::StatusCode;
 use tokio::time::{sleep, timeout_at};
 
-use super::answer::{Answer, Body, Live, Relayed};
+use super::answer::Answer;
+use super::attempt::{self, Failure};
 use super::authenticate::Caller;
-use super::balance::{Candidate, Candidates};
+use super::balance::Candidates;
 use super::client::Head;
 use super::context::RequestContext;
 use super::error::{Error, Result};
-use super::events::{Events, EventsError};
-use super::reply::{self, Plain};
 use super::route::{Hop, Target};
 use super::sampling;
 use crate::api::request::{Changes, Request};
-use crate::api::sse::Event;
-use crate::config::{BackendName, Commit, Route, Timeouts};
+use crate::config::Route;
 use crate::telemetry::Stage;
-use crate::upstream::{self, Exchange, Outgoing, Retry, UpstreamError};
+use crate::upstream::{self, Outgoing};
 
-/// Longest pause before a second try: a random part of it is waited (full jitter, "Exponential
-/// Backoff And Jitter", AWS, 2015).
+/// Longest pause before a backend is tried again: a random part of it is waited (full jitter,
+/// "Exponential Backoff And Jitter", AWS, 2015).
 const BACKOFF: Duration = Duration::from_millis(25);
 
 /// An answer and whose it is.
@@ -38,24 +35,6 @@ pub(crate) struct Reply {
     pub(crate) model: String,
     /// Another pool than the route's first gave it.
     pub(crate) fallback: bool,
-}
-
-/// What an attempt gave in place of an answer that the client gets.
-struct Failure {
-    error: Error,
-    retry: Retry,
-    /// The upstream's own answer, passed on when nobody else gives a better one.
-    answer: Option<Answer>,
-}
-
-impl Failure {
-    fn may_retry(&self, ambiguous_allowed: bool) -> bool {
-        match self.retry {
-            Retry::Safe => true,
-            Retry::Ambiguous => ambiguous_allowed,
-            Retry::Never => false,
-        }
-    }
 }
 
 /// Tries the candidates until one answers.
@@ -81,7 +60,7 @@ pub(super) async fn run(
     let mut last: Option<Failure> = None;
     let mut refused: Option<Reply> = None;
     while let Some(candidate) = candidates.next() {
-        if last.is_some() {
+        if candidate.again {
             #[expect(clippy::disallowed_methods, reason = "backs off")]
             sleep(BACKOFF.mul_f64(fastrand::f64())).await;
         }
@@ -92,7 +71,7 @@ pub(super) async fn run(
         let fallback = candidate.fallback;
         let tried = timeout_at(
             deadline.into(),
-            attempt(cx, request, route, candidate, &out),
+            attempt::run(cx, request, route, candidate, &out),
         )
         .await;
         let failure = match tried {
@@ -122,6 +101,9 @@ pub(super) async fn run(
             }
             Ok(Err(failure)) => failure,
         };
+        if failure.is_free {
+            candidates.not_reached();
+        }
         if !failure.may_retry(ambiguous) || !candidates.has_more() {
             let reply = give_up(cx, failure, model, fallback);
             return reply.or_else(|error| refused.ok_or(error));
@@ -153,7 +135,7 @@ fn give_up(
             answer.headers.insert(name, value);
             cx.record.upstream_model = Some(model.clone());
             Ok(Reply {
-                answer,
+                answer: *answer,
                 model,
                 fallback,
             })
@@ -180,6 +162,7 @@ fn outgoing(
         path: head.path_and_query.clone(),
         headers: upstream::headers::request(&head.headers, hop.pool.config(), bearer),
         body,
+        may_resend: route.retry_ambiguous.unwrap_or(true),
     };
     let model = changes
         .model
@@ -193,157 +176,5 @@ fn changes(request: &Request, route: &Route, hop: &Hop) -> Changes {
     Changes {
         model: hop.model.clone().filter(|model| model != asked),
         ..sampling::changes(route)
-    }
-}
-
-/// A plain answer comes as a whole, after its last token: it has the whole time for its first byte.
-fn timeouts(request: &Request, route: &Route) -> Timeouts {
-    match request.prompt.parameters.streaming {
-        true => route.timeouts,
-        false => Timeouts {
-            first_token: route.timeouts.total,
-            ..route.timeouts
-        },
-    }
-}
-
-/// One exchange, up to the commit point.
-async fn attempt(
-    cx: &mut RequestContext,
-    request: &Request,
-    route: &Route,
-    candidate: Candidate<'_>,
-    out: &Outgoing,
-) -> std::result::Result<Answer, Failure> {
-    let backend = candidate.picked.backend.name().clone();
-    let pool = candidate.hop.pool.config().name.clone();
-    let exchange = Exchange::open(candidate.picked, out, &timeouts(request, route))
-        .await
-        .map_err(|source| {
-            let retry = source.retry();
-            let error = Error::of_attempt(pool, backend.clone(), source);
-            Failure {
-                error,
-                retry,
-                answer: None,
-            }
-        })?;
-    let status = exchange.status();
-    let headers = exchange.headers().clone();
-    if status == StatusCode::OK && reply::is_event_stream(&headers) {
-        let events = Events::new(exchange, request);
-        let live = commit(cx, events, route).await?;
-        return Ok(Answer {
-            status,
-            headers,
-            body: Body::Live(Box::new(live)),
-        });
-    }
-    let plain = reply::read(exchange)
-        .await
-        .map_err(|error| broken(error.into(), &backend))?;
-    let body = match plain {
-        Plain::Whole(body) => Body::Whole(body, None),
-        Plain::Open { begun, exchange } => Body::Relayed(Box::new(Relayed {
-            begun,
-            exchange: *exchange,
-        })),
-    };
-    let answer = Answer {
-        status,
-        headers,
-        body,
-    };
-    match status.as_u16() {
-        502..=504 => Err(Failure {
-            error: Error::UpstreamErrorStatus {
-                backend,
-                status: status.as_u16(),
-            },
-            retry: Retry::Safe,
-            answer: Some(answer),
-        }),
-        _ => Ok(answer),
-    }
-}
-
-/// Reads a stream up to its first content, or not at all where the route commits with the head.
-async fn commit(
-    cx: &mut RequestContext,
-    mut events: Events,
-    route: &Route,
-) -> std::result::Result<Live, Failure> {
-    let mut begun: Vec<Event> = Vec::new();
-    if route.commit == Commit::Head {
-        return Ok(Live {
-            begun,
-            events,
-            seat: None,
-        });
-    }
-    loop {
-        match events.next_before_content().await {
-            Err(error) => return Err(stream_failed(error, &events.backend)),
-            // A clean end without content is whole when it has its terminal: an empty answer.
-            Ok(None) if events.progress.is_complete_at_clean_end() => break,
-            Ok(None) => {
-                let error = Error::UpstreamIncomplete {
-                    backend: events.backend.clone(),
-                };
-                return Err(Failure {
-                    error,
-                    retry: Retry::Ambiguous,
-                    answer: None,
-                });
-            }
-            Ok(Some((_, seen))) if seen.error => {
-                let error = Error::UpstreamErrorEvent {
-                    backend: events.backend.clone(),
-                };
-                return Err(Failure {
-                    error,
-                    retry: Retry::Ambiguous,
-                    answer: None,
-                });
-            }
-            Ok(Some((event, seen))) => {
-                begun.push(event);
-                if seen.content || seen.done {
-                    break;
-                }
-            }
-        }
-    }
-    cx.note_first_token();
-    Ok(Live {
-        begun,
-        events,
-        seat: None,
-    })
-}
-
-fn stream_failed(error: EventsError, backend: &BackendName) -> Failure {
-    let backend = backend.clone();
-    let (error, retry) = match error {
-        EventsError::Upstream(UpstreamError::Timeout) => {
-            (Error::UpstreamTimeout { backend }, Retry::Never)
-        }
-        EventsError::Upstream(source) => {
-            (Error::UpstreamBroken { backend, source }, Retry::Ambiguous)
-        }
-        EventsError::TooLarge => (Error::UpstreamIncomplete { backend }, Retry::Never),
-    };
-    Failure {
-        error,
-        retry,
-        answer: None,
-    }
-}
-
-fn broken(error: EventsError, backend: &BackendName) -> Failure {
-    Failure {
-        // The answer had begun: another attempt would be paid for twice.
-        retry: Retry::Never,
-        ..stream_failed(error, backend)
     }
 }

@@ -8,6 +8,7 @@
 //! answer may take minutes, and must not keep plugins and pools that have been replaced.
 
 mod answer;
+mod attempt;
 mod authenticate;
 mod balance;
 mod cache_lookup;

@@ -1,7 +1,9 @@
 //! Passes a request on whose body nobody reads, as a stream in both directions.
 //!
 //! The path gives the label where it says enough. Another attempt is made only while no byte of the
-//! body has been taken from the client.
+//! body has been taken from the client; and where a backend may have worked on the request, or says
+//! so by a 502, 503 or 504, only for methods that may be repeated (RFC 9110 §9.2.2), unless the route
+//! says otherwise.
 
 use std::sync::Arc;
 
@@ -49,6 +51,8 @@ pub(super) async fn run(
     drop(snapshot);
     let mut candidates = balance::run(cx, &target);
     cx.enter(Stage::Forward);
+    let ambiguous = target.route.retry_ambiguous;
+    let ambiguous = ambiguous.unwrap_or_else(|| head.method.is_idempotent());
     let mut last = None;
     while let Some(candidate) = candidates.next() {
         cx.record.attempts += 1;
@@ -61,23 +65,25 @@ pub(super) async fn run(
             path: head.path_and_query.clone(),
             headers: upstream::headers::relayed(&head.headers, candidate.hop.pool.config(), bearer),
             body: bytes::Bytes::new(),
+            may_resend: ambiguous,
         };
         let pool = candidate.hop.pool.config().name.clone();
         let opened = open(client, head, &target, candidate.picked, out, limit).await;
         match opened {
             Ok(exchange) => {
-                return Ok(Answer {
-                    status: exchange.status(),
-                    headers: exchange.headers().clone(),
-                    body: Body::Relayed(Box::new(Relayed {
-                        begun: Vec::new(),
-                        exchange,
-                    })),
-                });
+                let is_gateway_error = matches!(exchange.status().as_u16(), 502..=504);
+                let answer = relayed(exchange);
+                if !is_gateway_error || client.has_body() || !ambiguous {
+                    return Ok(answer);
+                }
+                // Kept for the client, in case nobody gives a better answer.
+                last = Some(Ok(answer));
             }
             Err(Stop::Client(error)) => return Err(error),
             Err(Stop::Upstream { source, untouched }) => {
-                let ambiguous = target.route.retry_ambiguous == Some(true);
+                if source.is_free() {
+                    candidates.not_reached();
+                }
                 let again = untouched
                     && match source.retry() {
                         Retry::Safe => true,
@@ -85,16 +91,40 @@ pub(super) async fn run(
                         Retry::Never => false,
                     };
                 let error = Error::of_attempt(pool, backend, source);
-                if !again {
-                    return Err(error);
+                match last {
+                    Some(Ok(_)) if again => {}
+                    Some(Ok(answer)) => return Ok(spent(cx, answer)),
+                    _ if again => last = Some(Err(error)),
+                    _ => return Err(error),
                 }
-                last = Some(error);
             }
         }
     }
-    Err(last.unwrap_or_else(|| Error::NoBackend {
-        pool: target.route.pool.clone(),
-    }))
+    let pool = target.route.pool.clone();
+    last.unwrap_or(Err(Error::NoBackend { pool }))
+        .map(|answer| spent(cx, answer))
+}
+
+fn relayed(exchange: Exchange) -> Answer {
+    Answer {
+        status: exchange.status(),
+        headers: exchange.headers().clone(),
+        body: Body::Relayed(Box::new(Relayed {
+            begun: Vec::new(),
+            exchange,
+        })),
+    }
+}
+
+/// An upstream's own error, when no attempt is left.
+fn spent(cx: &mut RequestContext, mut answer: Answer) -> Answer {
+    if let Some(backend) = cx.record.backend.clone() {
+        let status = answer.status.as_u16();
+        cx.fail(&Error::UpstreamErrorStatus { backend, status });
+    }
+    let (name, value) = Error::RETRIES_SPENT;
+    answer.headers.insert(name, value);
+    answer
 }
 
 /// Why an exchange did not come about.

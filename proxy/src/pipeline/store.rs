@@ -126,7 +126,7 @@ pub(super) fn run(
             }
             live.seat = Some(seat);
         }
-        Body::Whole(_, place) => *place = Some(seat),
+        Body::Whole(whole) => whole.seat = Some(seat),
         Body::Replay(_) | Body::Relayed(_) => {}
     }
     answer

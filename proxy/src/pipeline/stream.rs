@@ -10,15 +10,14 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use tokio::time::{timeout, timeout_at};
 
-use super::answer::{Answer, Body, Live, Relayed};
+use super::answer::{Answer, Body, Live, Relayed, Whole};
 use super::client::Client;
 use super::context::RequestContext;
 use super::error::Error;
 use super::events::{Events, EventsError};
-use super::reply;
 use super::store::Seat;
 use crate::api::sse::Event;
-use crate::api::{self, Usage, plain};
+use crate::api::{self, Usage};
 use crate::telemetry::{CacheResult, Outcome, Stage, headers};
 use crate::upstream::UpstreamError;
 
@@ -45,13 +44,13 @@ pub(super) async fn run(
     cx.record.status = status.as_u16();
     let head = decorate(cx, headers);
     let outcome = match body {
-        Body::Whole(body, seat) => whole(cx, status, head, body, seat, client).await,
+        Body::Whole(body) => whole(cx, status, head, body, client).await,
         Body::Replay(events) => {
             cx.note_first_token();
             replay(status, head, &events, client).await
         }
         Body::Live(live) => live_events(cx, status, head, *live, client).await,
-        Body::Relayed(relayed) => relay(status, head, *relayed, client).await,
+        Body::Relayed(relayed) => relay(cx, status, head, *relayed, client).await,
     };
     if client.left_body() {
         client.linger().await;
@@ -81,21 +80,18 @@ async fn whole(
     cx: &mut RequestContext,
     status: StatusCode,
     head: HeaderMap,
-    body: Bytes,
-    seat: Option<Box<Seat>>,
+    body: Whole,
     client: &mut Client<'_>,
 ) -> Outcome {
-    let answers = status.is_success() && reply::is_json(&head);
-    let facts = cx
-        .endpoint
-        .filter(|_| answers)
-        .and_then(|endpoint| plain::inspect(endpoint, &body).ok());
+    let Whole { bytes, facts, seat } = body;
     if let Some(facts) = &facts {
         cx.note_first_token();
         note_usage(cx, facts.usage, facts.text_bytes);
+    } else if cx.record.cache == CacheResult::Hit {
+        cx.note_first_token();
     }
-    let kept = seat.is_some().then(|| body.clone());
-    if client.send(status, head, body).await.is_err() {
+    let kept = seat.is_some().then(|| bytes.clone());
+    if client.send(status, head, bytes).await.is_err() {
         return Outcome::Aborted;
     }
     if let (Some(seat), Some(body), Some(facts)) = (seat, kept, facts) {
@@ -148,7 +144,7 @@ async fn live_events(
         }
         if events.progress.saw_done() {
             // Nothing that follows counts any more; the end of the body frees the connection.
-            let end = client.unless_gone(async { Ok(events.next().await) });
+            let end = client.unless_gone(async { Ok(events.end().await) });
             let _ = timeout(DONE_GRACE, end).await;
             break Ending::Clean;
         }
@@ -258,7 +254,7 @@ fn as_error(error: EventsError, backend: &crate::config::BackendName) -> Error {
     match error {
         EventsError::Upstream(UpstreamError::Timeout) => Error::UpstreamTimeout { backend },
         EventsError::Upstream(source) => Error::UpstreamBroken { backend, source },
-        EventsError::TooLarge => Error::UpstreamIncomplete { backend },
+        EventsError::TooLarge | EventsError::Cut => Error::UpstreamIncomplete { backend },
     }
 }
 
@@ -289,6 +285,7 @@ fn note_usage(cx: &mut RequestContext, usage: Option<Usage>, text_bytes: usize) 
 }
 
 async fn relay(
+    cx: &mut RequestContext,
     status: StatusCode,
     head: HeaderMap,
     relayed: Relayed,
@@ -304,28 +301,26 @@ async fn relay(
     if client.send_chunk(joined(&begun), false).await.is_err() {
         return Outcome::Aborted;
     }
+    let deadline = cx.deadline.unwrap_or_else(far_future);
     loop {
-        let read = async { Ok(exchange.chunk().await) };
-        let chunk = match client.unless_gone(read).await {
+        let read = async { Ok(timeout_at(deadline.into(), exchange.chunk()).await) };
+        let error = match client.unless_gone(read).await {
             Err(_) => return Outcome::Aborted,
-            Ok(chunk) => chunk,
-        };
-        let sent = match chunk {
-            Ok(Some(chunk)) => client.send_chunk(chunk, false).await,
-            Ok(None) => {
-                return match client.send_chunk(Bytes::new(), true).await {
-                    Ok(()) => Outcome::Complete,
-                    Err(_) => Outcome::Aborted,
-                };
+            Ok(Ok(Ok(chunk))) => {
+                let is_last = chunk.is_none();
+                let sent = client.send_chunk(chunk.unwrap_or_default(), is_last).await;
+                match sent {
+                    Err(_) => return Outcome::Aborted,
+                    Ok(()) if is_last => return Outcome::Complete,
+                    Ok(()) => continue,
+                }
             }
-            Err(_) => {
-                client.cut().await;
-                return Outcome::UpstreamFailed;
-            }
+            Ok(Ok(Err(error))) => as_error(error.into(), exchange.backend().name()),
+            Ok(Err(_)) => Error::DeadlineExceeded,
         };
-        if sent.is_err() {
-            return Outcome::Aborted;
-        }
+        cx.fail(&error);
+        client.cut().await;
+        return Outcome::UpstreamFailed;
     }
 }
 

@@ -4,10 +4,12 @@
 //! that one pool gives it. Two pools that list the same address share load and health.
 //!
 //! Health has two sources, and a backend is healthy when neither objects. *Active*: the verdict of
-//! the health checks ([`super::health`]), where the pool has some. *Passive*: after
-//! [`EJECT_AFTER`] failed exchanges in a row the backend is ejected for [`EJECT_FOR`]; then it is
-//! tried again, and one more failure ejects it anew while one whole answer clears it. Only broken
-//! connections, silence and broken framing fail an exchange here; statuses never do.
+//! the health checks ([`super::health`]), where the pool has some. *Passive*: a backend is ejected
+//! at the first connection that it does not accept, and after [`EJECT_AFTER`] broken exchanges in a
+//! row. It stays out for a short while at first ([`FIRST_EJECTION`]: nobody waits long for one that
+//! only restarts) and twice as long each time, up to [`LONGEST_EJECTION`]. Then one request at a
+//! time probes it; the head of an answer readmits it, and a whole answer forgets its failures. Only
+//! broken connections, silence and broken framing count here; statuses never do.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
@@ -20,12 +22,29 @@ use super::errors::AttemptError;
 use crate::config::{BackendIdentity, BackendName, PoolName};
 use crate::telemetry::Metrics;
 
-/// Failed exchanges in a row that eject a backend. More than two, so that the retries of a single
+/// Broken exchanges in a row that eject a backend. More than two, so that the retries of a single
 /// request cannot do it.
 const EJECT_AFTER: u32 = 5;
 
-/// How long an ejected backend is passed over while others are healthy.
-const EJECT_FOR: Duration = Duration::from_secs(10);
+/// How long a backend that cannot be reached is passed over at first while others are healthy. One
+/// that breaks exchanges is out for [`BROKEN_STEPS`] doublings longer: each probe of it may cost a
+/// client a time-out, where a refused connection costs a retry.
+const FIRST_EJECTION: Duration = Duration::from_millis(250);
+
+/// See [`FIRST_EJECTION`].
+const BROKEN_STEPS: u32 = 3;
+
+/// Bound of the doublings.
+const LONGEST_EJECTION: Duration = Duration::from_secs(10);
+
+/// What speaks against a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It accepts no connection.
+    Unreachable,
+    /// It broke an exchange, or was silent for too long.
+    Broken,
+}
 
 /// Where the stored instants count from.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -40,10 +59,16 @@ pub(super) struct State {
     passes_checks: AtomicBool,
     /// What the last active check found, for the admin view.
     last_check: Mutex<Option<String>>,
-    /// Failed exchanges since the last whole answer.
+    /// Failed attempts since the last whole answer.
     failures: AtomicU32,
-    /// Milliseconds after [`START`]; 0: not ejected since the last whole answer.
+    /// Milliseconds after [`START`]; 0: not ejected, or readmitted.
     ejected_until: AtomicU64,
+    /// Ejections since the last whole answer, probes that began included.
+    ejections: AtomicU32,
+    /// The last failure was a connection that was not accepted.
+    is_unreachable: AtomicBool,
+    /// Milliseconds after [`START`]; 0: never.
+    failed_at: AtomicU64,
     /// Moving average of the time to an answer's head; 0 before the first.
     latency_micros: AtomicU64,
     /// Who shows this state in the metrics.
@@ -52,6 +77,8 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(identity: BackendIdentity, peers: Arc<Peers>) -> Self {
+        // Now, so that no instant that is stored later is before it.
+        LazyLock::force(&START);
         Self {
             identity,
             peers,
@@ -60,6 +87,9 @@ impl State {
             last_check: Mutex::new(None),
             failures: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
+            ejections: AtomicU32::new(0),
+            is_unreachable: AtomicBool::new(false),
+            failed_at: AtomicU64::new(0),
             latency_micros: AtomicU64::new(0),
             shown_as: Mutex::new(Vec::new()),
         }
@@ -75,9 +105,14 @@ impl State {
         self.passes_checks.load(Ordering::Relaxed) && !self.is_ejected(now)
     }
 
-    /// Failed exchanges in a row: how bad an unhealthy backend is.
+    /// Failed attempts since the last whole answer.
     pub(super) fn failures(&self) -> u32 {
         self.failures.load(Ordering::Relaxed)
+    }
+
+    /// When an attempt last failed; smaller is longer ago.
+    pub(super) fn failed_at(&self) -> u64 {
+        self.failed_at.load(Ordering::Relaxed)
     }
 
     /// Whether the active checks hold it for healthy.
@@ -90,9 +125,15 @@ impl State {
     }
 
     /// Takes the verdict of the active checks. True when it differs from the one before.
+    ///
+    /// A check that passes readmits a backend that was ejected because it could not be reached: it
+    /// has just been. It proves nothing about broken exchanges.
     pub(super) fn set_passes_checks(&self, passes: bool, found: String) -> bool {
         *locked(&self.last_check) = Some(found);
         let changed = self.passes_checks.swap(passes, Ordering::Relaxed) != passes;
+        if passes && self.is_unreachable.load(Ordering::Relaxed) {
+            self.readmit();
+        }
         self.show_health();
         changed
     }
@@ -104,32 +145,72 @@ impl State {
         self.show_health();
     }
 
-    /// Counts a failed exchange.
-    pub(super) fn record_failure(&self, now: Instant) {
+    /// Whether a request that would be sent here may be. Of those that come when an ejection has
+    /// run out only the first may: it probes, and while it does the ejection goes on for the rest.
+    pub(super) fn admits(&self, now: Instant) -> bool {
+        let until = self.ejected_until.load(Ordering::Relaxed);
+        if until == 0 || until > millis(now) {
+            return true;
+        }
+        let next = millis(now + self.next_ejection());
+        let claimed =
+            self.ejected_until
+                .compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed);
+        claimed.is_ok()
+    }
+
+    /// Counts a failed attempt.
+    pub(super) fn record_failure(&self, now: Instant, fault: Fault) {
         let failures = self
             .failures
             .fetch_add(1, Ordering::Relaxed)
             .saturating_add(1);
-        if failures >= EJECT_AFTER {
-            let was = self
-                .ejected_until
-                .swap(millis(now + EJECT_FOR), Ordering::Relaxed);
-            if was == 0 {
-                tracing::warn!(backend = %self.identity, failures, "backend ejected");
+        let is_unreachable = fault == Fault::Unreachable;
+        self.is_unreachable.store(is_unreachable, Ordering::Relaxed);
+        self.failed_at.store(millis(now), Ordering::Relaxed);
+        // Many may fail at once: that is one ejection, and so is a probe that fails.
+        if (is_unreachable || failures >= EJECT_AFTER) && !self.is_ejected(now) {
+            let until = millis(now + self.next_ejection());
+            if self.ejected_until.swap(until, Ordering::Relaxed) == 0 {
+                tracing::warn!(backend = %self.identity, failures, ?fault, "backend ejected");
             }
             self.show_health();
         }
     }
 
+    /// How long the next ejection lasts, which is thereby counted.
+    fn next_ejection(&self) -> Duration {
+        let before = self.ejections.fetch_add(1, Ordering::Relaxed);
+        let steps = match self.is_unreachable.load(Ordering::Relaxed) {
+            true => before,
+            false => before.max(BROKEN_STEPS),
+        };
+        // Far above the bound, and far below an overflow.
+        (FIRST_EJECTION * (1 << steps.min(16))).min(LONGEST_EJECTION)
+    }
+
+    /// Takes note of the head of an answer: whoever gives one can be reached and works.
+    pub(super) fn record_head(&self) {
+        // Read first: a store would bounce the cache line between workers on every request.
+        if self.ejected_until.load(Ordering::Relaxed) != 0 {
+            self.readmit();
+        }
+    }
+
     /// Counts a whole answer, of any status.
     pub(super) fn record_success(&self) {
-        // Read first: the stores would bounce the cache line between workers on every request.
         if self.failures() != 0 {
             self.failures.store(0, Ordering::Relaxed);
-            if self.ejected_until.swap(0, Ordering::Relaxed) != 0 {
-                tracing::info!(backend = %self.identity, "backend readmitted");
-                self.show_health();
-            }
+            self.ejections.store(0, Ordering::Relaxed);
+            self.readmit();
+        }
+    }
+
+    /// Ends an ejection. Its failures still count: one more may eject it anew, for longer.
+    fn readmit(&self) {
+        if self.ejected_until.swap(0, Ordering::Relaxed) != 0 {
+            tracing::info!(backend = %self.identity, "backend readmitted");
+            self.show_health();
         }
     }
 
@@ -260,8 +341,8 @@ impl Backend {
     /// Counts an attempt that gave no answer.
     pub(super) fn record_failed_attempt(&self, error: &AttemptError) {
         self.count_attempt(error.result());
-        if error.counts_against_backend() {
-            self.state.record_failure(Instant::now());
+        if let Some(fault) = error.fault() {
+            self.state.record_failure(Instant::now(), fault);
         }
     }
 }
@@ -288,10 +369,10 @@ impl Drop for InFlight {
     }
 }
 
-/// Milliseconds from [`START`] to `at`, at least 1, so that 0 can mean never.
+/// Milliseconds from [`START`] to `at`, counted from 1, so that 0 can mean never.
 fn millis(at: Instant) -> u64 {
     let millis = at.saturating_duration_since(*START).as_millis();
-    u64::try_from(millis).unwrap_or(u64::MAX).max(1)
+    u64::try_from(millis).unwrap_or(u64::MAX).saturating_add(1)
 }
 
 /// The lock's value, also after a panic of another holder: each of these is whole between two
@@ -305,25 +386,88 @@ mod tests {
     use super::*;
     use crate::upstream::testing::{identity, state};
 
+    /// How long it is out for from `now` on.
+    fn ejection(state: &State, now: Instant) -> Duration {
+        let until = state.ejected_until.load(Ordering::Relaxed);
+        Duration::from_millis(until.saturating_sub(millis(now)))
+    }
+
     #[test]
-    fn failures_in_a_row_eject_for_a_while() {
+    fn broken_exchanges_in_a_row_eject_for_a_while() {
         let state = state(&identity("10.0.0.1", 80));
         let now = Instant::now();
         for _ in 1..EJECT_AFTER {
-            state.record_failure(now);
+            state.record_failure(now, Fault::Broken);
         }
         assert!(state.is_healthy(now));
-        state.record_failure(now);
+        state.record_failure(now, Fault::Broken);
         assert!(!state.is_healthy(now));
-        assert!(!state.is_healthy(now + EJECT_FOR - Duration::from_millis(2)));
-        let later = now + EJECT_FOR + Duration::from_millis(2);
-        assert!(state.is_healthy(later), "readmitted by time");
-        state.record_failure(later);
+        assert_eq!(ejection(&state, now), Duration::from_secs(2));
+        let later = now + Duration::from_millis(2001);
+        assert!(state.is_healthy(later), "due to be probed");
+        state.record_failure(later, Fault::Broken);
         assert!(!state.is_healthy(later), "one more failure ejects anew");
         state.record_success();
         assert!(state.is_healthy(later), "a whole answer clears it");
-        state.record_failure(later);
+        state.record_failure(later, Fault::Broken);
         assert!(state.is_healthy(later), "and the count starts again");
+    }
+
+    #[test]
+    fn unreachable_backend_is_out_at_once_and_longer_each_time() {
+        let state = state(&identity("10.0.0.1", 80));
+        let mut now = Instant::now();
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            // All that were under way fail together: that is one ejection.
+            for _ in 0..64 {
+                state.record_failure(now, Fault::Unreachable);
+            }
+            assert!(!state.is_healthy(now));
+            let wait = ejection(&state, now);
+            waits.push(wait.as_millis());
+            now += wait + Duration::from_millis(1);
+        }
+        assert_eq!(waits, [250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
+        state.record_success();
+        state.record_failure(now, Fault::Unreachable);
+        assert_eq!(ejection(&state, now), FIRST_EJECTION);
+    }
+
+    #[test]
+    fn one_request_at_a_time_probes() {
+        let state = state(&identity("10.0.0.1", 80));
+        let now = Instant::now();
+        state.record_failure(now, Fault::Unreachable);
+        let due = now + FIRST_EJECTION + Duration::from_millis(1);
+        assert!(state.is_healthy(due) && state.admits(due));
+        assert!(!state.is_healthy(due), "while the first probes");
+        let next = ejection(&state, due);
+        assert_eq!(next, 2 * FIRST_EJECTION);
+        state.record_failure(due, Fault::Unreachable);
+        assert_eq!(
+            ejection(&state, due),
+            next,
+            "the probe's failure is no new one"
+        );
+        let due = due + next + Duration::from_millis(1);
+        assert!(state.admits(due) && !state.is_healthy(due));
+        state.record_head();
+        assert!(state.is_healthy(due), "the head of an answer readmits");
+        assert!(state.admits(due) && state.admits(due));
+    }
+
+    #[test]
+    fn a_check_readmits_who_could_not_be_reached_and_nobody_else() {
+        for (fault, is_readmitted) in [(Fault::Unreachable, true), (Fault::Broken, false)] {
+            let state = state(&identity("10.0.0.1", 80));
+            let now = Instant::now();
+            for _ in 0..EJECT_AFTER {
+                state.record_failure(now, fault);
+            }
+            state.set_passes_checks(true, "200".into());
+            assert_eq!(state.is_healthy(now), is_readmitted, "{fault:?}");
+        }
     }
 
     #[test]
@@ -331,7 +475,7 @@ mod tests {
         let state = state(&identity("10.0.0.1", 80));
         let now = Instant::now();
         for _ in 0..EJECT_AFTER * 3 {
-            state.record_failure(now);
+            state.record_failure(now, Fault::Broken);
             state.record_success();
         }
         assert!(state.is_healthy(now));

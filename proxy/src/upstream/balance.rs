@@ -1,8 +1,9 @@
 //! Which backend of a pool serves the next attempt: least requests, ties in rotation.
 //!
 //! Invariants: a backend that was tried is not picked again; an unhealthy one only when every
-//! untried one is unhealthy, and then the least bad, so that no request is refused unseen; two
-//! equal backends share a load of any size, one request at a time included.
+//! untried one is unhealthy, and then the least bad, so that no request is refused unseen; one whose
+//! ejection has run out gets one request, and more when that has an answer; two equal backends share
+//! a load of any size, one request at a time included.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -56,21 +57,27 @@ impl Pool {
         let count = self.backends.len();
         // Wraps around in time; the one uneven step then does not matter.
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
-        let backend = (0..count)
-            .filter_map(|step| self.backends.get(first.wrapping_add(step) % count))
-            .filter(|backend| !tried.contains(backend.identity()))
-            // The first of equals wins, and another one is first each time.
-            .min_by_key(|backend| rank(backend, now))?;
-        Some(Picked {
-            backend: Arc::clone(backend),
-            in_flight: InFlight::new(Arc::clone(backend)),
-        })
+        loop {
+            let backend = (0..count)
+                .filter_map(|step| self.backends.get(first.wrapping_add(step) % count))
+                .filter(|backend| !tried.contains(backend.identity()))
+                // The first of equals wins, and another one is first each time.
+                .min_by_key(|backend| rank(backend, now))?;
+            // Where another request has just begun to probe it, it is out for this one.
+            if backend.state.admits(now) {
+                return Some(Picked {
+                    backend: Arc::clone(backend),
+                    in_flight: InFlight::new(Arc::clone(backend)),
+                });
+            }
+        }
     }
 }
 
 /// Smaller is better: healthy before unhealthy, then by load; the unhealthy first by what speaks
-/// for them (passing checks, few failures).
-fn rank(backend: &Backend, now: Instant) -> (bool, Reverse<bool>, u32, u32) {
+/// for them: passing checks, and a failure that is long ago, since what has just failed is the
+/// likeliest to fail again.
+fn rank(backend: &Backend, now: Instant) -> (bool, Reverse<bool>, u64, u32) {
     let state = &backend.state;
     if state.is_healthy(now) {
         (false, Reverse(true), 0, state.in_flight())
@@ -78,7 +85,7 @@ fn rank(backend: &Backend, now: Instant) -> (bool, Reverse<bool>, u32, u32) {
         (
             true,
             Reverse(state.passes_checks()),
-            state.failures(),
+            state.failed_at(),
             state.in_flight(),
         )
     }
@@ -87,6 +94,7 @@ fn rank(backend: &Backend, now: Instant) -> (bool, Reverse<bool>, u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::backend::Fault;
     use crate::upstream::testing::{identity, pool};
 
     /// Name of the backend that is picked and given back at once.
@@ -154,14 +162,38 @@ mod tests {
     async fn when_all_are_unhealthy_the_least_bad_is_tried() {
         let pool = pool(&[identity("10.0.0.1", 80), identity("10.0.0.2", 80)]);
         let now = Instant::now();
-        for _ in 0..9 {
-            pool.backends()[0].state.record_failure(now);
-        }
-        for _ in 0..6 {
-            pool.backends()[1].state.record_failure(now);
-        }
+        let fail = |backend: usize, at| {
+            let state = &pool.backends()[backend].state;
+            state.record_failure(at, Fault::Unreachable);
+        };
+        let later = |millis| now + std::time::Duration::from_millis(millis);
+        fail(0, later(100));
+        fail(1, later(20));
         for _ in 0..4 {
-            assert_eq!(next(&pool, &[]).unwrap(), "p-2");
+            assert_eq!(
+                next(&pool, &[]).unwrap(),
+                "p-2",
+                "its failure is longer ago"
+            );
         }
+        fail(1, later(120));
+        assert_eq!(next(&pool, &[]).unwrap(), "p-1");
+        pool.backends()[0]
+            .state
+            .set_passes_checks(false, String::new());
+        assert_eq!(next(&pool, &[]).unwrap(), "p-2", "its checks pass");
+    }
+
+    #[tokio::test]
+    async fn one_whose_ejection_has_run_out_gets_one_request() {
+        let pool = pool(&[identity("10.0.0.1", 80), identity("10.0.0.2", 80)]);
+        let long_ago = Instant::now() - std::time::Duration::from_secs(1);
+        let back = &pool.backends()[0].state;
+        back.record_failure(long_ago, Fault::Unreachable);
+        let picked: Vec<_> = (0..10).map(|_| next(&pool, &[]).unwrap()).collect();
+        assert_eq!(picked.iter().filter(|name| *name == "p-1").count(), 1);
+        back.record_head();
+        let picked: Vec<_> = (0..10).map(|_| next(&pool, &[]).unwrap()).collect();
+        assert_eq!(picked.iter().filter(|name| *name == "p-1").count(), 5);
     }
 }

@@ -4,6 +4,8 @@
 //! [`UpstreamError`]. Only the first kind can be retried, so a retry after the head does not
 //! compile. Texts are for the log: they may hold addresses, so none of them goes to a client.
 
+use super::backend::Fault;
+
 /// Whether the same request may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Retry {
@@ -75,18 +77,21 @@ impl AttemptError {
         }
     }
 
-    /// Whether this says something about the backend's health. A refusal does not: HTTP/2
-    /// servers refuse streams as a matter of course while they restart or are full.
-    pub(super) fn counts_against_backend(&self) -> bool {
+    /// What this says about the backend's health. A refusal says nothing: HTTP/2 servers refuse
+    /// streams as a matter of course while they restart or are full.
+    pub(super) fn fault(&self) -> Option<Fault> {
         match self {
-            Self::Connect(_)
-            | Self::Tls(_)
-            | Self::ConnectTimeout
-            | Self::ClosedBeforeAnswer { .. }
-            | Self::FirstByteTimeout
-            | Self::Protocol(_) => true,
-            Self::Refused(_) | Self::Request(_) => false,
+            Self::Connect(_) | Self::Tls(_) | Self::ConnectTimeout => Some(Fault::Unreachable),
+            Self::ClosedBeforeAnswer { .. } | Self::FirstByteTimeout | Self::Protocol(_) => {
+                Some(Fault::Broken)
+            }
+            Self::Refused(_) | Self::Request(_) => None,
         }
+    }
+
+    /// Nobody was listening: no time was lost, and nothing was sent.
+    pub(crate) fn is_free(&self) -> bool {
+        matches!(self, Self::Connect(_))
     }
 }
 

@@ -22,7 +22,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::{Answer, Failed, Opened, Read, attempt};
-use super::backend::{Backend, InFlight};
+use super::backend::{Backend, Fault, InFlight};
 use super::balance::Picked;
 use super::errors::{AttemptError, UpstreamError};
 use super::request::Outgoing;
@@ -51,8 +51,8 @@ impl Exchange {
     /// Sends a request to the backend that was picked, and awaits the head of its answer. Interim
     /// answers (1xx) are skipped.
     ///
-    /// When the connection had been idle and turns out dead before any byte of an answer, the
-    /// request is sent once more on a fresh one.
+    /// When the connection had been idle and turns out dead before any byte of an answer, a request
+    /// that may be sent twice ([`Outgoing::may_resend`]) is, on a fresh one.
     ///
     /// # Errors
     /// [`AttemptError`]; its [`AttemptError::retry`] says what may follow.
@@ -70,6 +70,7 @@ impl Exchange {
         let mut opened = Box::pin(attempt(&backend, out, timeouts, false)).await;
         if let Err(failed) = &opened
             && failed.was_idle
+            && out.may_resend
         {
             opened = Box::pin(attempt(&backend, out, timeouts, true)).await;
         }
@@ -113,6 +114,7 @@ impl Exchange {
         };
         let (status, headers) = answer.head();
         backend.count_attempt(class(status));
+        backend.state.record_head();
         backend.state.record_latency(started.elapsed());
         let mut exchange = Self {
             backend,
@@ -229,7 +231,8 @@ impl Exchange {
         self.answer = None;
         self.in_flight = None;
         self.failure = Some(error.clone());
-        self.backend.state.record_failure(std::time::Instant::now());
+        let now = std::time::Instant::now();
+        self.backend.state.record_failure(now, Fault::Broken);
     }
 }
 

@@ -71,6 +71,7 @@ mod tests {
             path: "/v1/models?a=b".to_owned(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
+            may_resend: false,
         };
         let mut backend = identity("10.0.0.1", 8000);
         backend.base_path = "/openai".to_owned();

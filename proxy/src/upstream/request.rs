@@ -17,6 +17,10 @@ pub(crate) struct Outgoing {
     pub(crate) headers: HeaderMap,
     /// The whole body; empty for [`super::Exchange::start`].
     pub(crate) body: Bytes,
+    /// It may be sent again although a backend may have worked on it: a kept connection that
+    /// closes under a request may have been closed before or after the request was read, and
+    /// nothing tells which.
+    pub(crate) may_resend: bool,
 }
 
 /// How a request announces its body.

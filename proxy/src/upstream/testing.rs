@@ -93,6 +93,7 @@ pub(super) fn post(body: impl Into<Bytes>) -> Outgoing {
         path: "/v1/chat/completions".to_owned(),
         headers: HeaderMap::new(),
         body: body.into(),
+        may_resend: true,
     }
 }
 

@@ -1,8 +1,8 @@
 //! A request whose body is still arriving: relayed part by part.
 //!
 //! The head waits for the first part, so that both leave in one write. What was sent is remembered
-//! up to [`REPLAY_BYTES`]: with a connection that had been idle and turns out dead, a small body is
-//! sent again on a fresh one, as [`Exchange::open`] does; a larger one cannot be.
+//! up to [`REPLAY_BYTES`]: with a connection that had been idle and turns out dead, a small body that
+//! may be is sent again on a fresh one, as [`Exchange::open`] does; a larger one cannot be.
 //!
 //! Invariant: the backend sees exactly the announced length; a body that is shorter or longer ends
 //! the exchange instead of the request.
@@ -211,7 +211,7 @@ impl Upload {
     }
 
     fn can_replay(&self) -> bool {
-        self.sent.is_some() && self.sending.may_be_replaced()
+        self.out.may_resend && self.sent.is_some() && self.sending.may_be_replaced()
     }
 
     /// Goes on with a fresh connection.

@@ -15,13 +15,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 pub use exchange::{Exchange, Reply};
 pub use tls::Certificate;
 
+use crate::faulty::Port;
 use crate::wire::Head;
 use crate::within;
 
@@ -183,8 +184,7 @@ impl Start {
     /// # Panics
     /// When there is none.
     pub async fn start(self) -> Backend {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let port = Port::take();
         let (incoming, requests) = mpsc::unbounded_channel();
         let state = Arc::new(State {
             name: self.name,
@@ -208,33 +208,30 @@ impl Start {
             .certificate
             .as_ref()
             .map(|tls| tls.acceptor(self.http2));
-        let mut accepting = JoinSet::new();
-        accepting.spawn(serve::accept(
-            listener,
-            acceptor,
-            self.http2,
-            Arc::clone(&state),
-        ));
-        Backend {
-            address,
+        let backend = Backend {
+            port,
             http2: self.http2,
             certificate: self.certificate,
+            acceptor,
             state,
             requests: tokio::sync::Mutex::new(requests),
-            _accepting: accepting,
-        }
+            accepting: Mutex::default(),
+        };
+        backend.revive();
+        backend
     }
 }
 
 /// A running mock backend.
 pub struct Backend {
-    address: SocketAddr,
+    port: Port,
     pub(crate) http2: bool,
     pub(crate) certificate: Option<Certificate>,
+    acceptor: Option<TlsAcceptor>,
     state: Arc<State>,
     requests: tokio::sync::Mutex<mpsc::UnboundedReceiver<Exchange>>,
-    /// Accepts for as long as the backend is held.
-    _accepting: JoinSet<()>,
+    /// Accepts for as long as the backend is held; empty: it is dead.
+    accepting: Mutex<JoinSet<()>>,
 }
 
 impl Backend {
@@ -260,18 +257,44 @@ impl Backend {
         (socket.local_addr().unwrap(), socket)
     }
 
+    /// Ends it as the end of its process would: nobody listens, and every connection is closed,
+    /// whatever is under way on it.
+    ///
+    /// # Panics
+    /// Never: nobody panics while holding the lock.
+    pub async fn kill(&self) {
+        let mut accepting = std::mem::take(&mut *self.accepting.lock().unwrap());
+        // The listener is closed when its task is gone.
+        accepting.shutdown().await;
+    }
+
+    /// Starts it again at its old address.
+    ///
+    /// # Panics
+    /// When it is alive.
+    pub fn revive(&self) {
+        let mut accepting = self.accepting.lock().unwrap();
+        assert!(accepting.is_empty(), "it is alive");
+        accepting.spawn(serve::accept(
+            self.port.listen(),
+            self.acceptor.clone(),
+            self.http2,
+            Arc::clone(&self.state),
+        ));
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address()
     }
 
     /// As a config's `url`.
     #[must_use]
     pub fn url(&self) -> String {
         match self.certificate {
-            Some(_) => format!("https://localhost:{}", self.address.port()),
-            None => format!("http://{}", self.address),
+            Some(_) => format!("https://localhost:{}", self.port.address().port()),
+            None => format!("http://{}", self.port.address()),
         }
     }
 

@@ -36,12 +36,41 @@ impl Certificate {
         Self::for_names(&["localhost", "127.0.0.1"])
     }
 
-    /// Makes both, for other names.
+    /// For other names.
     ///
     /// # Panics
-    /// When the system gives no randomness or no temporary folder, or a name is none.
+    /// As [`Certificate::new`].
     #[must_use]
     pub fn for_names(names: &[&str]) -> Self {
+        Self::signed(params(names))
+    }
+
+    /// One whose time is over.
+    ///
+    /// # Panics
+    /// As [`Certificate::new`].
+    #[must_use]
+    pub fn expired() -> Self {
+        let mut leaf = params(&["localhost", "127.0.0.1"]);
+        leaf.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        leaf.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        Self::signed(leaf)
+    }
+
+    /// One that is its own authority.
+    ///
+    /// # Panics
+    /// As [`Certificate::new`].
+    #[must_use]
+    pub fn self_signed() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let own = params(&["localhost", "127.0.0.1"])
+            .self_signed(&key)
+            .unwrap();
+        Self::files(&own, &own, &key)
+    }
+
+    fn signed(leaf: CertificateParams) -> Self {
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         authority.key_usages = vec![
@@ -52,16 +81,14 @@ impl Certificate {
         let authority_certificate = authority.self_signed(&authority_key).unwrap();
         let issuer = Issuer::new(authority, authority_key);
         let key = KeyPair::generate().unwrap();
-        let leaf =
-            CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>());
-        let mut leaf = leaf.unwrap();
-        // OpenSSL takes a certificate of its issuer's name for a self-signed one.
-        leaf.distinguished_name
-            .push(DnType::CommonName, "the server");
         let leaf = leaf.signed_by(&key, &issuer).unwrap();
+        Self::files(&authority_certificate, &leaf, &key)
+    }
+
+    fn files(authority: &rcgen::Certificate, leaf: &rcgen::Certificate, key: &KeyPair) -> Self {
         let files = Files {
-            authority_pem: authority_certificate.pem(),
-            authority: authority_certificate.der().clone(),
+            authority_pem: authority.pem(),
+            authority: authority.der().clone(),
             chain_pem: leaf.pem(),
             chain: leaf.der().clone(),
             key_pem: key.serialize_pem(),
@@ -116,6 +143,16 @@ impl Certificate {
         config.alpn_protocols = vec![protocol.to_vec()];
         TlsConnector::from(Arc::new(config))
     }
+}
+
+fn params(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    // OpenSSL takes a certificate of its issuer's name for a self-signed one.
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "the server");
+    params
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {

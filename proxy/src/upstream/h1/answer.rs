@@ -66,11 +66,26 @@ impl Answer {
                 return Err(protocol("101 to a request that asked for no upgrade"));
             }
             if !status.is_informational() {
+                self.distrust_bodyless();
                 return self.check_framing();
             }
             read_before = true;
         }
         Err(protocol("too many interim answers"))
+    }
+
+    /// Gives up the connection of an answer that has no body and announces one: the body may follow
+    /// all the same, and would pass for the answer to the next request. A 304 may announce a length
+    /// (RFC 9110 §8.6), but nothing here asks for one.
+    fn distrust_bodyless(&mut self) {
+        let status = self.status();
+        let announced = self.headers().is_some_and(|headers| {
+            let length = headers.get(header::CONTENT_LENGTH);
+            headers.contains_key(header::TRANSFER_ENCODING)
+                || length.is_some_and(|length| length != "0")
+        });
+        let has_none = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+        self.may_reuse &= !(has_none && announced);
     }
 
     /// Refuses an answer whose length two parties could read differently (RFC 9112 §6.1 and §6.3).
