@@ -13,6 +13,7 @@
 )]
 
 mod admin;
+mod admission;
 mod api;
 #[doc(hidden)]
 pub mod bench;

@@ -50,6 +50,17 @@ impl Prompt {
         }
     }
 
+    /// About the bytes of memory that it takes: a message costs its place also where it says nothing.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let parts: usize = self
+            .messages
+            .iter()
+            .map(|message| message.parts.len())
+            .sum();
+        let texts: usize = self.texts().map(str::len).sum();
+        texts + parts * size_of::<Part>() + self.messages.len() * size_of::<Message>()
+    }
+
     /// All text that a model reads, in order: of messages and of tool results.
     pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
         let parts = self.messages.iter().flat_map(|message| &message.parts);

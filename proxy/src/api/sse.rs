@@ -82,6 +82,11 @@ impl Framer {
         }
     }
 
+    /// Bytes that wait for the rest of their event, or to be asked for.
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        self.carry.len() + self.chunks.iter().map(Bytes::len).sum::<usize>()
+    }
+
     /// The next whole event; none until more bytes come.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! Collects an answer while it goes by.
 //!
 //! The bytes are copied into one buffer: slices of the upstream's chunks would keep those alive for
-//! as long as the entry. An answer over the limit is let go at once. What is not complete is never
+//! as long as the entry. An answer over the limit, or
+//! for which there is no room while it passes, is let go at once. What is not complete is never
 //! stored; who says so is the pipeline, which alone has seen the exchange end.
 
 use std::time::SystemTime;
@@ -9,6 +10,7 @@ use std::time::SystemTime;
 use bytes::{Bytes, BytesMut};
 
 use super::stored::{Stored, StoredBody};
+use crate::admission::Held;
 use crate::api::sse::Event;
 use crate::api::{Endpoint, Usage};
 
@@ -21,6 +23,7 @@ pub(crate) struct Recorder {
     /// Where each event ends in the buffer; none for a plain answer.
     ends: Option<Vec<usize>>,
     is_over: bool,
+    held: Held,
 }
 
 /// What is known of an answer once it is whole.
@@ -35,21 +38,22 @@ pub(crate) struct Answer {
 
 impl Recorder {
     /// For a streamed answer of at most this many bytes.
-    pub(crate) fn stream(endpoint: Endpoint, max_entry_bytes: usize) -> Self {
+    pub(crate) fn stream(endpoint: Endpoint, max_entry_bytes: usize, held: Held) -> Self {
         Self {
             ends: Some(Vec::new()),
-            ..Self::plain(endpoint, max_entry_bytes)
+            ..Self::plain(endpoint, max_entry_bytes, held)
         }
     }
 
     /// For a plain answer of at most this many bytes.
-    pub(crate) fn plain(endpoint: Endpoint, max_entry_bytes: usize) -> Self {
+    pub(crate) fn plain(endpoint: Endpoint, max_entry_bytes: usize, held: Held) -> Self {
         Self {
             endpoint,
             max_entry_bytes,
             buffer: BytesMut::new(),
             ends: None,
             is_over: false,
+            held,
         }
     }
 
@@ -68,7 +72,7 @@ impl Recorder {
         self.take(chunk);
     }
 
-    /// Whether the answer was too large, so that nothing will be stored.
+    /// Whether the answer was too large, or found no room, so that nothing will be stored.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over
     }
@@ -77,8 +81,11 @@ impl Recorder {
         if self.is_over {
             return;
         }
-        if self.buffer.len() + bytes.len() > self.max_entry_bytes {
+        let total = self.buffer.len() + bytes.len();
+        if total > self.max_entry_bytes || self.held.set(total).is_err() {
             self.is_over = true;
+            // Nothing is always granted.
+            let _ = self.held.set(0);
             self.buffer = BytesMut::new();
             self.ends = self.ends.take().map(|_| Vec::new());
             return;
@@ -123,7 +130,13 @@ impl Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::Budget;
     use crate::api::sse::Framer;
+
+    /// May hold anything.
+    fn held() -> Held {
+        Budget::of(usize::MAX).holder()
+    }
 
     fn answer() -> Answer {
         Answer {
@@ -135,7 +148,7 @@ mod tests {
     }
 
     fn record(max_entry_bytes: usize) -> Recorder {
-        let mut recorder = Recorder::stream(Endpoint::Chat, max_entry_bytes);
+        let mut recorder = Recorder::stream(Endpoint::Chat, max_entry_bytes, held());
         let mut framer = Framer::new(1024);
         framer.push(Bytes::from_static(b"data: a\n\n: ping\n\ndata: b\r\n\r\n"));
         while let Some(event) = framer.next().unwrap() {
@@ -154,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_plain_answer_is_kept_whole() {
-        let mut recorder = Recorder::plain(Endpoint::Chat, 4);
+        let mut recorder = Recorder::plain(Endpoint::Chat, 4, held());
         recorder.chunk(b"ab");
         recorder.chunk(b"cd");
         let stored = recorder.finish(true, answer()).unwrap();
@@ -169,9 +182,19 @@ mod tests {
         assert!(recorder.finish(true, answer()).is_none());
         assert!(record(20).finish(true, answer()).is_some());
         assert!(
-            Recorder::plain(Endpoint::Chat, 9)
+            Recorder::plain(Endpoint::Chat, 9, held())
                 .finish(true, answer())
                 .is_none()
         );
+    }
+
+    #[test]
+    fn what_finds_no_room_is_not_stored() {
+        let mut recorder = Recorder::plain(Endpoint::Chat, usize::MAX, Budget::of(0).holder());
+        recorder.chunk(&[b'a'; 8 * 1024]);
+        assert!(!recorder.is_over());
+        recorder.chunk(&[b'a'; 8 * 1024]);
+        assert!(recorder.is_over());
+        assert!(recorder.finish(true, answer()).is_none());
     }
 }

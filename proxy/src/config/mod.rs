@@ -11,6 +11,7 @@ mod document;
 mod files;
 mod load;
 mod locator;
+pub(crate) mod machine;
 mod overrides;
 mod problem;
 mod redact;

@@ -81,10 +81,11 @@ pub(super) async fn run(
     let status = exchange.status();
     let headers = exchange.headers().clone();
     if status == StatusCode::OK && reply::is_event_stream(&headers) {
-        let events = Events::new(exchange, request);
+        let held = cx.shared.admission.buffered.holder();
+        let events = Events::new(exchange, request, held);
         return commit(cx, events, headers, route).await;
     }
-    let plain = reply::read(exchange)
+    let plain = reply::read(exchange, &mut cx.answer_held)
         .await
         .map_err(|error| broken(error.into(), &backend))?;
     let body = match plain {
@@ -150,10 +151,12 @@ async fn commit(
                     return error_event(cx, &event, headers, events.backend.clone());
                 }
                 Ok(Some((event, seen))) => {
+                    let kept = events.keep(event.raw.len());
                     begun.push(event);
                     if seen.content || seen.done {
                         break;
                     }
+                    kept.map_err(|error| stream_failed(error, &events.backend))?;
                 }
             }
         }
@@ -218,6 +221,7 @@ fn stream_failed(error: EventsError, backend: &BackendName) -> Failure {
             (Error::UpstreamBroken { backend, source }, Retry::Ambiguous)
         }
         EventsError::TooLarge => (Error::UpstreamIncomplete { backend }, Retry::Never),
+        EventsError::Full => (Error::BuffersFull, Retry::Never),
         EventsError::Cut => (Error::UpstreamIncomplete { backend }, Retry::Ambiguous),
     };
     Failure::new(error, retry)

@@ -6,8 +6,9 @@
 //! that restart in turns would else fail a request between them.
 
 use super::context::RequestContext;
+use super::error::Error;
 use super::route::{Hop, Target};
-use crate::config::BackendIdentity;
+use crate::config::{BackendIdentity, PoolName};
 use crate::telemetry::Stage;
 use crate::upstream::Picked;
 
@@ -22,6 +23,8 @@ pub(crate) struct Candidates<'a> {
     /// Attempts in the current pool that do not count.
     free: usize,
     tried: Vec<BackendIdentity>,
+    /// A pool that had no room.
+    full: Option<PoolName>,
 }
 
 /// One backend to try.
@@ -44,6 +47,7 @@ pub(super) fn run<'a>(cx: &mut RequestContext, target: &'a Target) -> Candidates
         made: 0,
         free: 0,
         tried: Vec::new(),
+        full: None,
     }
 }
 
@@ -52,26 +56,34 @@ impl<'a> Candidates<'a> {
     pub(super) fn next(&mut self) -> Option<Candidate<'a>> {
         loop {
             let hop = self.chain.get(self.hop)?;
-            if self.made < self.attempts {
-                let last_pool = self.hop + 1 == self.chain.len();
-                let picked = hop
-                    .pool
-                    .pick(&self.tried)
-                    .or_else(|| last_pool.then(|| hop.pool.pick(&[])).flatten());
-                if let Some(picked) = picked {
-                    self.made += 1;
-                    let again = self.tried.contains(picked.backend.identity());
-                    self.tried.push(picked.backend.identity().clone());
-                    return Some(Candidate {
-                        hop,
-                        fallback: self.hop > 0,
-                        again,
-                        picked,
-                    });
-                }
+            if let Some(picked) = self.pick(hop) {
+                self.made += 1;
+                let again = self.tried.contains(picked.backend.identity());
+                self.tried.push(picked.backend.identity().clone());
+                return Some(Candidate {
+                    hop,
+                    fallback: self.hop > 0,
+                    again,
+                    picked,
+                });
             }
             self.leave_pool();
         }
+    }
+
+    /// A backend of the current pool, while it has room and attempts are left.
+    fn pick(&mut self, hop: &Hop) -> Option<Picked> {
+        if self.made >= self.attempts {
+            return None;
+        }
+        let Some(room) = hop.pool.room() else {
+            self.full = Some(hop.pool.config().name.clone());
+            return None;
+        };
+        let is_last = self.hop + 1 == self.chain.len();
+        let picked = hop.pool.pick(&self.tried);
+        let picked = picked.or_else(|| is_last.then(|| hop.pool.pick(&[])).flatten());
+        picked.map(|picked| picked.within(room))
     }
 
     /// Takes note that the last attempt found nobody listening.
@@ -95,6 +107,16 @@ impl<'a> Candidates<'a> {
     pub(super) fn has_more(&self) -> bool {
         self.hop + 1 < self.chain.len()
             || (self.hop < self.chain.len() && self.made < self.attempts)
+    }
+
+    /// Why none was given, when none ever was.
+    pub(super) fn none_left(self, target: &Target) -> Error {
+        match self.full {
+            Some(pool) => Error::PoolOverloaded { pool },
+            None => Error::NoBackend {
+                pool: target.route.pool.clone(),
+            },
+        }
     }
 
     /// True when another pool stands behind the current one.

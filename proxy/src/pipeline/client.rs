@@ -10,17 +10,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use tokio::time::timeout;
 
 use super::error::{Error, Result};
+use crate::admission::{Held, Standing};
 
 /// Bytes that are read and thrown away after an early refusal, so that the client can read it.
 const LINGER_BYTES: usize = 64 * 1024 * 1024;
 /// Time for that.
 const LINGER: Duration = Duration::from_secs(5);
+/// Bytes that are read and thrown away before an early refusal, when they are there.
+const ARRIVED_BYTES: usize = 1024 * 1024;
 /// Longest wait for a client that does not take what is written to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -53,6 +57,7 @@ impl Head {
 /// One request's client.
 pub(crate) struct Client<'a> {
     session: &'a mut ServerSession,
+    standing: Standing,
     /// No answer may promise that the connection stays.
     closing: &'a AtomicBool,
     /// A write failed, or the client closed its side.
@@ -67,8 +72,15 @@ pub(crate) struct Client<'a> {
 
 impl<'a> Client<'a> {
     /// Takes over a session whose head was read. From when `closing` is true, answers say that the
-    /// connection ends with them.
-    pub(crate) fn new(session: &'a mut ServerSession, closing: &'a AtomicBool) -> (Self, Head) {
+    /// connection ends with them; one above the limit ends with its first.
+    pub(crate) fn new(
+        session: &'a mut ServerSession,
+        closing: &'a AtomicBool,
+        standing: Standing,
+    ) -> (Self, Head) {
+        if standing == Standing::Crowd {
+            session.set_keepalive(None);
+        }
         // A client that never reads must not hold its upstream for ever.
         session.set_write_timeout(Some(WRITE_TIMEOUT));
         let request = session.req_header();
@@ -88,6 +100,7 @@ impl<'a> Client<'a> {
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let client = Self {
             session,
+            standing,
             closing,
             gone: false,
             expects_continue,
@@ -107,6 +120,11 @@ impl<'a> Client<'a> {
         self.sent
     }
 
+    /// Whether its connection is one of those that are served.
+    pub(super) fn standing(&self) -> Standing {
+        self.standing
+    }
+
     /// The client's address, for the log.
     pub(crate) fn address(&self) -> String {
         self.session
@@ -122,21 +140,23 @@ impl<'a> Client<'a> {
     /// Reads the whole body.
     ///
     /// # Errors
-    /// [`Error::BodyTooLarge`] above `limit` bytes, [`Error::BodyTimeout`] when the last byte is not
-    /// there after `within`, [`Error::Unreadable`] and [`Error::ClientGone`].
+    /// [`Error::BodyTooLarge`] above `limit` bytes, [`Error::BuffersFull`] when `held` may not grow by
+    /// them, [`Error::BodyTimeout`] when the last byte is not there after `within`,
+    /// [`Error::Unreadable`] and [`Error::ClientGone`].
     pub(crate) async fn body(
         &mut self,
         head: &Head,
         limit: usize,
         within: Duration,
+        held: &mut Held,
     ) -> Result<Bytes> {
-        match timeout(within, self.read_body(head, limit)).await {
+        match timeout(within, self.read_body(head, limit, held)).await {
             Ok(body) => body,
             Err(_) => Err(Error::BodyTimeout { within }),
         }
     }
 
-    async fn read_body(&mut self, head: &Head, limit: usize) -> Result<Bytes> {
+    async fn read_body(&mut self, head: &Head, limit: usize, held: &mut Held) -> Result<Bytes> {
         let announced = content_length(&head.headers);
         if announced.is_some_and(|length| length > limit as u64) {
             return Err(Error::BodyTooLarge { limit });
@@ -144,6 +164,7 @@ impl<'a> Client<'a> {
         let Some(first) = self.chunk().await? else {
             return Ok(Bytes::new());
         };
+        held.grow(first.len())?;
         // Most bodies come with their head in one read: no copy then.
         if announced == Some(first.len() as u64) {
             return match self.chunk().await? {
@@ -160,6 +181,7 @@ impl<'a> Client<'a> {
             }
             body.extend_from_slice(&chunk);
             next = self.chunk().await?;
+            held.grow(next.as_ref().map_or(0, Bytes::len))?;
         }
         Ok(body.freeze())
     }
@@ -312,6 +334,21 @@ impl<'a> Client<'a> {
     pub(crate) async fn cut(&mut self) {
         self.gone = true;
         self.session.shutdown().await;
+    }
+
+    /// Reads and throws away what has arrived of the body, up to a mebibyte. Where that is all of it, the
+    /// connection can stay: a refusal need not cost the client another handshake.
+    pub(crate) fn skip_arrived_body(&mut self) {
+        let mut left = ARRIVED_BYTES;
+        while !self.gone && !self.expects_continue && !self.session.is_body_done() {
+            let Some(Ok(Some(chunk))) = self.session.read_request_body().now_or_never() else {
+                break;
+            };
+            match left.checked_sub(chunk.len()) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+        }
     }
 
     /// Reads on for a moment after a refusal that did not wait for the body: closing at once would

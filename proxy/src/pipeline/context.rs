@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 
 use super::error::Error;
+use crate::admission::{Admission, Held, Place};
 use crate::api::Endpoint;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{Metrics, Outcome, Record, Stage, log, observe};
@@ -15,6 +16,8 @@ use crate::telemetry::{Metrics, Outcome, Record, Stage, log, observe};
 pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
+    /// What may be held at once.
+    pub(crate) admission: Admission,
     /// Where work goes that no client waits for: `admit`, exact token counts.
     pub(crate) control: tokio::runtime::Handle,
     /// The server ends: no connection stays behind the answer that it carries.
@@ -33,9 +36,11 @@ impl Shared {
         control: tokio::runtime::Handle,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let admission = Admission::new(&metrics);
         Self {
             metrics,
             access_log,
+            admission,
             control,
             closing: AtomicBool::new(false),
             counting: Semaphore::new(cores),
@@ -74,6 +79,12 @@ pub(crate) struct RequestContext {
     pub(crate) endpoint: Option<Endpoint>,
     /// Uniform in 0 <= x < 1, the same for every plugin.
     pub(crate) draw: f64,
+    /// Among the requests in flight; none before it is admitted.
+    pub(super) place: Option<Place>,
+    /// What is kept in memory of the request: its body and what was made of it.
+    pub(super) held: Held,
+    /// What is kept of its answer.
+    pub(super) answer_held: Held,
     stage: Option<(Stage, Instant)>,
     /// What is still to be counted when the answer is out: see [`super::recount`].
     pub(crate) recount: Option<super::recount::Recount>,
@@ -83,6 +94,8 @@ impl RequestContext {
     /// Begins the clock and the record of a request.
     pub(crate) fn new(shared: Arc<Shared>, request_id: String) -> Self {
         shared.metrics.requests_in_flight.inc();
+        let held = shared.admission.buffered.holder();
+        let answer_held = shared.admission.buffered.holder();
         Self {
             shared,
             started: Instant::now(),
@@ -95,6 +108,9 @@ impl RequestContext {
             deadline: None,
             endpoint: None,
             draw: fastrand::f64(),
+            place: None,
+            held,
+            answer_held,
             stage: None,
             recount: None,
         }

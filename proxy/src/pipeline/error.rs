@@ -28,6 +28,14 @@ pub(crate) enum Error {
     UpgradeUnsupported,
     #[error("a request body with `content-encoding: {encoding}` is not supported; send it plain")]
     EncodedBody { encoding: String },
+    #[error("too many connections; try again in a moment")]
+    TooManyConnections,
+    #[error("too many requests are in flight; try again in a moment")]
+    Overloaded,
+    #[error("pool `{pool}` serves as many requests as it may; try again in a moment")]
+    PoolOverloaded { pool: PoolName },
+    #[error("too many bytes of requests and answers are in memory; try again in a moment")]
+    BuffersFull,
     #[error("the request body is larger than {limit} bytes")]
     BodyTooLarge { limit: usize },
     #[error("the request body did not arrive within {within:?}")]
@@ -106,6 +114,10 @@ impl Error {
             Self::MethodNotAllowed { .. } => row(405, INVALID, "method_not_allowed"),
             Self::UpgradeUnsupported => row(501, INVALID, "upgrade_unsupported"),
             Self::EncodedBody { .. } => row(415, INVALID, "unsupported_content_encoding"),
+            Self::TooManyConnections => row(503, SERVER, "too_many_connections"),
+            Self::Overloaded => row(503, SERVER, "overloaded"),
+            Self::PoolOverloaded { .. } => row(503, SERVER, "pool_overloaded"),
+            Self::BuffersFull => row(503, SERVER, "buffers_full"),
             Self::BodyTooLarge { .. } => row(413, INVALID, "request_too_large"),
             Self::BodyTimeout { .. } => row(408, INVALID, "request_timeout"),
             Self::Unreadable { .. } => row(400, INVALID, "unreadable_request"),
@@ -169,6 +181,18 @@ impl Error {
         )
     }
 
+    /// Seconds after which another try may find room; none where it would find the same.
+    pub(crate) fn retry_after(&self) -> Option<u64> {
+        matches!(
+            self,
+            Self::TooManyConnections
+                | Self::Overloaded
+                | Self::PoolOverloaded { .. }
+                | Self::BuffersFull
+        )
+        .then_some(1)
+    }
+
     /// The header that keeps an SDK from trying again what has been tried enough.
     pub(crate) const RETRIES_SPENT: (HeaderName, HeaderValue) = (
         HeaderName::from_static("x-should-retry"),
@@ -192,6 +216,12 @@ impl From<api::request::RequestError> for Error {
             param: error.param,
             code: error.code,
         }
+    }
+}
+
+impl From<crate::admission::Full> for Error {
+    fn from(_: crate::admission::Full) -> Self {
+        Self::BuffersFull
     }
 }
 

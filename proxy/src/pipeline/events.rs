@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 
+use crate::admission::Held;
 use crate::api::request::Request;
 use crate::api::sse::{self, Event, Framer};
 use crate::api::stream::{self, Progress, Seen};
@@ -21,6 +22,9 @@ pub(crate) struct Events {
     pub(crate) progress: Progress,
     pub(crate) backend: BackendName,
     ended: bool,
+    /// What is buffered here, and what the caller keeps back.
+    held: Held,
+    kept_bytes: usize,
     /// The last event that was taken was an error.
     pub(crate) saw_error: bool,
 }
@@ -32,13 +36,15 @@ pub(crate) enum EventsError {
     Upstream(#[from] UpstreamError),
     #[error("an event is larger than {MAX_EVENT_BYTES} bytes")]
     TooLarge,
+    #[error("there is no room to hold more of it back")]
+    Full,
     #[error("the stream ended in the middle of an event")]
     Cut,
 }
 
 impl Events {
     /// Reads on from an exchange whose head was read.
-    pub(super) fn new(exchange: Exchange, request: &Request) -> Self {
+    pub(super) fn new(exchange: Exchange, request: &Request, held: Held) -> Self {
         Self {
             backend: exchange.backend().name().clone(),
             exchange,
@@ -46,6 +52,8 @@ impl Events {
             progress: Progress::new(request.prompt.endpoint, request.expected_choices())
                 .keep_head(HEAD_BYTES),
             ended: false,
+            held,
+            kept_bytes: 0,
             saw_error: false,
         }
     }
@@ -71,6 +79,29 @@ impl Events {
         self.read(true).await
     }
 
+    /// Counts more bytes of events that the caller keeps back.
+    ///
+    /// # Errors
+    /// [`EventsError::Full`].
+    pub(super) fn keep(&mut self, bytes: usize) -> Result<(), EventsError> {
+        self.kept_bytes += bytes;
+        self.hold()
+    }
+
+    /// The caller has passed on what it kept.
+    pub(super) fn passed_on(&mut self) {
+        if self.kept_bytes > 0 {
+            self.kept_bytes = 0;
+            // Less than before is always granted.
+            let _ = self.hold();
+        }
+    }
+
+    fn hold(&mut self) -> Result<(), EventsError> {
+        let bytes = self.framer.buffered_bytes() + self.kept_bytes;
+        self.held.set(bytes).map_err(|_| EventsError::Full)
+    }
+
     async fn read(&mut self, first: bool) -> Result<Option<(Event, Seen)>, EventsError> {
         loop {
             if let Some(event) = self.buffered()? {
@@ -87,7 +118,10 @@ impl Events {
                 false => self.exchange.chunk().await,
             };
             match chunk? {
-                Some(chunk) => self.framer.push(chunk),
+                Some(chunk) => {
+                    self.framer.push(chunk);
+                    self.hold()?;
+                }
                 None => self.ended = true,
             }
         }

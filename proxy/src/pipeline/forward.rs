@@ -115,9 +115,7 @@ pub(super) async fn run(
     }
     match last {
         Some(failure) => give_up(cx, failure, request.prompt.model.clone(), false),
-        None => Err(Error::NoBackend {
-            pool: target.route.pool.clone(),
-        }),
+        None => Err(candidates.none_left(target)),
     }
 }
 

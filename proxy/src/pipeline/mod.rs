@@ -7,6 +7,7 @@
 //! snapshot is held while the request is decided, and let go before its upstream is asked: an
 //! answer may take minutes, and must not keep plugins and pools that have been replaced.
 
+mod admit;
 mod answer;
 mod attempt;
 mod authenticate;
@@ -72,6 +73,7 @@ async fn answer(
     client: &mut Client<'_>,
 ) -> Result<Answer> {
     let destination = target::run(cx, head, client)?;
+    admit::run(cx, client)?;
     let caller = authenticate::run(cx, &snapshot, head)?;
     match destination {
         Destination::Models => models::run(&snapshot, head.plain_path()),

@@ -9,6 +9,7 @@ use http::header;
 use super::client::{Client, Head};
 use super::context::RequestContext;
 use super::error::{Error, Result};
+use crate::admission::Held;
 use crate::api::prompt::Endpoint;
 use crate::api::request::{self, Request};
 use crate::config::Server;
@@ -16,6 +17,9 @@ use crate::telemetry::Stage;
 
 /// Texts above this many bytes are parsed on the blocking pool, not on the worker.
 const WORKER_BYTES: u64 = 256 * 1024;
+
+/// Bytes that are unpacked before it is asked whether they may be held.
+const UNPACKED_AT_ONCE: u64 = 64 * 1024;
 
 /// Reads and parses the body.
 ///
@@ -32,22 +36,29 @@ pub(super) async fn run(
     cx.endpoint = Some(endpoint);
     let encoding = Encoding::of(head)?;
     let limit = server.max_body_bytes;
-    let body = client.body(head, limit, server.body_timeout).await?;
+    let within = server.body_timeout;
+    let body = client.body(head, limit, within, &mut cx.held).await?;
     cx.record.body_bytes_in = body.len() as u64;
-    let read = move || -> Result<Request> {
+    let empty = cx.shared.admission.buffered.holder();
+    let mut held = std::mem::replace(&mut cx.held, empty);
+    let read = move || -> Result<(Request, Held)> {
         let body = match encoding {
             Encoding::Plain => body,
-            Encoding::Gzip => gunzip(&body, limit)?,
+            Encoding::Gzip => gunzip(&body, limit, &mut held)?,
         };
-        Ok(request::parse(endpoint, body)?)
+        let request = request::parse(endpoint, body)?;
+        held.grow(request.prompt.memory_bytes())?;
+        Ok((request, held))
     };
-    let request = if encoding == Encoding::Plain && cx.record.body_bytes_in <= WORKER_BYTES {
+    let (request, held) = if encoding == Encoding::Plain && cx.record.body_bytes_in <= WORKER_BYTES
+    {
         read()?
     } else {
         tokio::task::spawn_blocking(read)
             .await
             .map_err(|_| unreadable("the parser failed"))??
     };
+    cx.held = held;
     cx.record.model = Some(request.prompt.model.clone());
     cx.record.stream = request.prompt.parameters.streaming;
     cx.record.prompt_tokens = request.prompt.prompt_tokens;
@@ -75,18 +86,25 @@ impl Encoding {
     }
 }
 
-/// Unpacks a body; what would grow beyond `limit` is not unpacked further.
-fn gunzip(packed: &[u8], limit: usize) -> Result<Bytes> {
+/// Unpacks a body; what would grow beyond `limit`, or beyond what may be held, is not unpacked
+/// further.
+fn gunzip(packed: &[u8], limit: usize, held: &mut Held) -> Result<Bytes> {
     let mut body = Vec::new();
-    let most = (limit as u64).saturating_add(1);
-    MultiGzDecoder::new(packed)
-        .take(most)
-        .read_to_end(&mut body)
-        .map_err(|_| unreadable("its body is not whole gzip"))?;
-    if body.len() > limit {
-        return Err(Error::BodyTooLarge { limit });
+    let mut unpacker = MultiGzDecoder::new(packed);
+    loop {
+        let read = unpacker
+            .by_ref()
+            .take(UNPACKED_AT_ONCE)
+            .read_to_end(&mut body)
+            .map_err(|_| unreadable("its body is not whole gzip"))?;
+        if body.len() > limit {
+            return Err(Error::BodyTooLarge { limit });
+        }
+        if read == 0 {
+            return Ok(Bytes::from(body));
+        }
+        held.grow(read)?;
     }
-    Ok(Bytes::from(body))
 }
 
 fn unreadable(reason: &str) -> Error {
@@ -103,6 +121,11 @@ mod tests {
     use flate2::write::GzEncoder;
 
     use super::*;
+    use crate::admission::Budget;
+
+    fn held() -> Held {
+        Budget::of(1 << 20).holder()
+    }
 
     fn packed(body: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
@@ -113,15 +136,28 @@ mod tests {
     #[test]
     fn a_packed_body_is_unpacked_up_to_the_limit() {
         let body = [b'a'; 1000];
-        assert_eq!(gunzip(&packed(&body), 1000).unwrap(), body.as_slice());
-        let bomb = gunzip(&packed(&body), 999);
+        assert_eq!(
+            gunzip(&packed(&body), 1000, &mut held()).unwrap(),
+            body.as_slice()
+        );
+        let bomb = gunzip(&packed(&body), 999, &mut held());
         assert!(matches!(bomb, Err(Error::BodyTooLarge { limit: 999 })));
+    }
+
+    #[test]
+    fn unpacking_ends_where_the_budget_does() {
+        let body = vec![b'a'; 2 << 20];
+        let over = gunzip(&packed(&body), 4 << 20, &mut held());
+        assert!(matches!(over, Err(Error::BuffersFull)));
     }
 
     #[test]
     fn a_body_that_is_cut_off_is_unreadable() {
         let whole = packed(b"{}");
         let cut = &whole[..whole.len() - 4];
-        assert!(matches!(gunzip(cut, 100), Err(Error::Unreadable { .. })));
+        assert!(matches!(
+            gunzip(cut, 100, &mut held()),
+            Err(Error::Unreadable { .. })
+        ));
     }
 }

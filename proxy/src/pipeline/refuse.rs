@@ -25,6 +25,7 @@ pub(super) async fn run(
     if client.awaits_continue() {
         client.leave_body();
     }
+    client.skip_arrived_body();
     let sent = client.send(status, head(cx, error), error.body()).await;
     cx.record.body_bytes_in = client.body_bytes_received();
     cx.record.body_bytes_out = client.body_bytes_sent();
@@ -46,6 +47,9 @@ fn head(cx: &RequestContext, error: &Error) -> HeaderMap {
     }
     if let Error::MethodNotAllowed { allowed, .. } = error {
         head.insert(header::ALLOW, HeaderValue::from_static(allowed));
+    }
+    if let Some(seconds) = error.retry_after() {
+        head.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if error.retries_spent() {
         let (name, value) = Error::RETRIES_SPENT;

@@ -100,8 +100,7 @@ pub(super) async fn run(
             }
         }
     }
-    let pool = target.route.pool.clone();
-    last.unwrap_or(Err(Error::NoBackend { pool }))
+    last.unwrap_or_else(|| Err(candidates.none_left(&target)))
         .map(|answer| spent(cx, answer))
 }
 

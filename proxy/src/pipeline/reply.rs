@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 
+use crate::admission::Held;
 use crate::upstream::{Exchange, UpstreamError};
 
 /// Answers up to this many bytes are read whole before the client gets their head.
@@ -19,20 +20,20 @@ pub(super) enum Plain {
     },
 }
 
-/// Reads until the end or [`WHOLE_BYTES`].
+/// Reads until the end, or [`WHOLE_BYTES`], or what `held` may hold.
 ///
 /// # Errors
 /// [`UpstreamError`] when the exchange breaks, or is silent for too long.
-pub(super) async fn read(mut exchange: Exchange) -> Result<Plain, UpstreamError> {
+pub(super) async fn read(mut exchange: Exchange, held: &mut Held) -> Result<Plain, UpstreamError> {
     let mut begun: Vec<Bytes> = Vec::new();
-    let mut held = 0;
+    let mut bytes = 0;
     loop {
         let Some(chunk) = exchange.chunk().await? else {
-            return Ok(Plain::Whole(join(begun, held)));
+            return Ok(Plain::Whole(join(begun, bytes)));
         };
-        held += chunk.len();
+        bytes += chunk.len();
         begun.push(chunk);
-        if held > WHOLE_BYTES {
+        if bytes > WHOLE_BYTES || held.set(bytes).is_err() {
             return Ok(Plain::Open {
                 begun,
                 exchange: Box::new(exchange),

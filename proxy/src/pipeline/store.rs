@@ -94,9 +94,12 @@ pub(super) fn run(
     }
     let endpoint = request.prompt.endpoint;
     let most = shelf.max_entry_bytes;
+    let held = || cx.shared.admission.buffered.holder();
     let recorder = match &answer.body {
-        Body::Live(_) => Recorder::stream(endpoint, most),
-        Body::Whole(..) if reply::is_json(&answer.headers) => Recorder::plain(endpoint, most),
+        Body::Live(_) => Recorder::stream(endpoint, most, held()),
+        Body::Whole(..) if reply::is_json(&answer.headers) => {
+            Recorder::plain(endpoint, most, held())
+        }
         Body::Whole(..) | Body::Replay(_) | Body::Relayed(_) => return answer,
     };
     let content_type = answer.headers.get(http::header::CONTENT_TYPE);

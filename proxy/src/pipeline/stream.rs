@@ -13,7 +13,7 @@ use tokio::time::{timeout, timeout_at};
 use super::answer::{Answer, Body, Live, Relayed, Whole};
 use super::client::Client;
 use super::context::RequestContext;
-use super::error::Error;
+use super::error::{self, Error};
 use super::events::{Events, EventsError};
 use super::store::Seat;
 use crate::api::sse::Event;
@@ -47,7 +47,7 @@ pub(super) async fn run(
         Body::Whole(body) => whole(cx, status, head, body, client).await,
         Body::Replay(events) => {
             cx.note_first_token();
-            replay(status, head, &events, client).await
+            replay(cx, status, head, &events, client).await
         }
         Body::Live(live) => live_events(cx, status, head, *live, client).await,
         Body::Relayed(relayed) => relay(cx, status, head, *relayed, client).await,
@@ -101,6 +101,7 @@ async fn whole(
 }
 
 async fn replay(
+    cx: &mut RequestContext,
     status: StatusCode,
     mut head: HeaderMap,
     events: &[Bytes],
@@ -110,11 +111,23 @@ async fn replay(
     if client.send_head(status, &head).await.is_err() {
         return Outcome::Aborted;
     }
-    // One write: a stored stream is here already.
-    match client.send_chunk(joined(events), true).await {
+    let bytes = events.iter().map(Bytes::len).sum();
+    let sent = match cx.answer_held.set(bytes) {
+        // One write: a stored stream is here already.
+        Ok(()) => client.send_chunk(joined(events), true).await,
+        Err(_) => one_by_one(events, client).await,
+    };
+    match sent {
         Ok(()) => Outcome::Complete,
         Err(_) => Outcome::Aborted,
     }
+}
+
+async fn one_by_one(events: &[Bytes], client: &mut Client<'_>) -> error::Result<()> {
+    for event in events {
+        client.send_chunk(event.clone(), false).await?;
+    }
+    client.send_chunk(Bytes::new(), true).await
 }
 
 async fn live_events(
@@ -135,10 +148,12 @@ async fn live_events(
         return Outcome::Aborted;
     }
     let mut out = joined_events(&begun);
+    drop(begun);
     let ending = loop {
         if !out.is_empty() && client.send_chunk(out, false).await.is_err() {
             break Ending::ClientGone;
         }
+        events.passed_on();
         if events.saw_error {
             break Ending::ErrorEvent;
         }
@@ -254,6 +269,7 @@ fn as_error(error: EventsError, backend: &crate::config::BackendName) -> Error {
     match error {
         EventsError::Upstream(UpstreamError::Timeout) => Error::UpstreamTimeout { backend },
         EventsError::Upstream(source) => Error::UpstreamBroken { backend, source },
+        EventsError::Full => Error::BuffersFull,
         EventsError::TooLarge | EventsError::Cut => Error::UpstreamIncomplete { backend },
     }
 }

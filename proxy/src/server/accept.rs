@@ -1,11 +1,12 @@
 //! The accept loop of one worker on one socket.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::connection::{self, Application, Listener};
@@ -34,8 +35,7 @@ pub(super) async fn run<A: Application>(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let listener = Arc::clone(&listener);
-                connections.spawn(connection::run(listener, stream, peer, phase.clone()));
+                serve(&mut connections, &listener, stream, peer, &phase);
             }
             // A connection that its client gave up is no reason to wait; anything else will come
             // again at once.
@@ -53,12 +53,29 @@ pub(super) async fn run<A: Application>(
             let Some(Ok((stream, peer))) = socket.accept().now_or_never() else {
                 break;
             };
-            let listener = Arc::clone(&listener);
-            connections.spawn(connection::run(listener, stream, peer, phase.clone()));
+            serve(&mut connections, &listener, stream, peer, &phase);
         }
     }
     drop(socket);
     while connections.join_next().await.is_some() {}
+}
+
+/// Serves a connection beside the others; one that has no place is closed.
+fn serve<A: Application>(
+    connections: &mut JoinSet<()>,
+    listener: &Arc<Listener<A>>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    phase: &phase::Watch,
+) {
+    let Some((place, standing)) = listener.connections.admit() else {
+        return;
+    };
+    let (listener, phase) = (Arc::clone(listener), phase.clone());
+    connections.spawn(async move {
+        let _place = place;
+        connection::run(listener, stream, peer, standing, phase).await;
+    });
 }
 
 #[expect(

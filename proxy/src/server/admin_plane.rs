@@ -7,12 +7,16 @@ use pingora::protocols::http::ServerSession;
 
 use super::connection::{Application, Settings, Unreadable};
 use crate::admin;
+use crate::admission::Standing;
 
 /// Operators and scrapers sit near: their limits need no settings.
 const SETTINGS: Settings = Settings {
     proxy_protocol: false,
     header_timeout: Duration::from_secs(10),
     keepalive_timeout: Duration::from_secs(60),
+    max_header_bytes: 64 * 1024,
+    max_headers: 100,
+    max_streams: 100,
 };
 
 #[async_trait]
@@ -21,7 +25,7 @@ impl Application for admin::App {
         SETTINGS
     }
 
-    async fn serve(&self, session: &mut ServerSession) -> Option<()> {
+    async fn serve(&self, session: &mut ServerSession, _: Standing) -> Option<()> {
         admin::App::serve(self, session).await
     }
 

@@ -13,6 +13,7 @@ use pingora::protocols::http::ServerSession;
 use super::connection::{Application, Settings, Unreadable};
 use super::live::Live;
 use crate::admin::Readiness;
+use crate::admission::Standing;
 use crate::api;
 use crate::pipeline::{self, Client, Head, RequestContext};
 
@@ -39,14 +40,17 @@ impl Application for DataPlane {
         Settings {
             proxy_protocol: server.proxy_protocol,
             header_timeout: server.header_timeout,
+            max_header_bytes: server.max_header_bytes,
+            max_headers: server.max_headers,
+            max_streams: server.max_streams_per_connection,
             keepalive_timeout: server.keepalive_timeout,
         }
     }
 
-    async fn serve(&self, session: &mut ServerSession) -> Option<()> {
+    async fn serve(&self, session: &mut ServerSession, standing: Standing) -> Option<()> {
         let snapshot = self.live.snapshot();
         let shared = self.live.shared();
-        let (mut client, head) = Client::new(session, &shared.closing);
+        let (mut client, head) = Client::new(session, &shared.closing, standing);
         if let Some((status, word)) = self.probe(&head) {
             let sent = client
                 .send(status, plain_text(), Bytes::from_static(word))
@@ -68,6 +72,16 @@ impl Application for DataPlane {
                 408,
                 "the request's head did not arrive in time",
                 "header_timeout",
+            ),
+            Unreadable::TooLarge => (
+                431,
+                "the request's head is larger than this server takes",
+                "header_too_large",
+            ),
+            Unreadable::TooManyHeaders => (
+                431,
+                "the request has more header fields than this server takes",
+                "too_many_headers",
             ),
         };
         let body = api::error::body(message, "invalid_request_error", None, code);

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::listeners::tls::Acceptor;
-use prometheus::IntCounterVec;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -17,7 +16,9 @@ use super::StartError;
 use super::connection::{Application, Listener};
 use super::phase::Phase;
 use super::workers::{self, Worker};
+use crate::admission::Connections;
 use crate::config::{Loaded, Problems};
+use crate::pipeline::Shared;
 
 /// What requests of operators get to end in, after those of clients.
 const OPERATORS: Duration = Duration::from_secs(1);
@@ -72,7 +73,7 @@ impl Sockets {
 pub(super) struct Listeners {
     /// Kept for a successor.
     sockets: Sockets,
-    handshakes: IntCounterVec,
+    shared: Arc<Shared>,
     data: Side,
     operators: Side,
 }
@@ -104,10 +105,10 @@ impl Side {
 
 impl Listeners {
     /// Without workers; `phase` is the one they begin in.
-    pub(super) fn new(sockets: Sockets, phase: Phase, handshakes: IntCounterVec) -> Self {
+    pub(super) fn new(sockets: Sockets, phase: Phase, shared: Arc<Shared>) -> Self {
         Self {
             sockets,
-            handshakes,
+            shared,
             data: Side::new(phase),
             operators: Side::new(phase),
         }
@@ -133,7 +134,8 @@ impl Listeners {
         tls: Option<Acceptor>,
         threads: usize,
     ) -> io::Result<()> {
-        let listener = self.listener(app, tls);
+        let connections = Arc::clone(&self.shared.admission.connections);
+        let listener = self.listener(app, tls, connections);
         for number in 0..threads {
             let worker = workers::start(
                 format!("worker-{number}"),
@@ -155,18 +157,25 @@ impl Listeners {
         app: A,
         socket: &TcpListener,
     ) -> io::Result<()> {
-        let listener = self.listener(app, None);
+        let connections = Arc::clone(&self.shared.admission.operators);
+        let listener = self.listener(app, None, connections);
         let phase = self.operators.phase.subscribe();
         let worker = workers::start("admin".to_owned(), socket, listener, phase)?;
         self.operators.workers.push(worker);
         Ok(())
     }
 
-    fn listener<A>(&self, app: A, tls: Option<Acceptor>) -> Arc<Listener<A>> {
+    fn listener<A>(
+        &self,
+        app: A,
+        tls: Option<Acceptor>,
+        connections: Arc<Connections>,
+    ) -> Arc<Listener<A>> {
         Arc::new(Listener {
             app: Arc::new(app),
             tls: tls.map(Arc::new),
-            handshakes: self.handshakes.clone(),
+            handshakes: self.shared.metrics.tls_handshakes.clone(),
+            connections,
         })
     }
 

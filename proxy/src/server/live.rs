@@ -23,6 +23,7 @@ pub(super) struct Live {
 impl Live {
     /// Starts with the first snapshot, not ready yet.
     pub(super) fn new(snapshot: Snapshot, shared: Arc<Shared>) -> Self {
+        shared.admission.limit(&snapshot.config.server);
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             shared,
@@ -38,6 +39,7 @@ impl Live {
 
     /// Makes a snapshot current; requests in flight keep theirs.
     pub(super) fn swap(&self, next: Snapshot) {
+        self.shared.admission.limit(&next.config.server);
         self.snapshot.store(Arc::new(next));
     }
 

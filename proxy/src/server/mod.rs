@@ -53,6 +53,8 @@ pub(crate) enum StartError {
     Config(Problems),
     #[error("TLS cannot be served")]
     Tls(#[source] rustls::Error),
+    #[error("the limit of open files cannot be raised")]
+    OpenFiles(#[source] io::Error),
     #[error("cannot start a worker")]
     Worker { source: io::Error },
     #[error(transparent)]
@@ -111,6 +113,7 @@ impl Server {
     ) -> Result<Self, StartError> {
         let begun = Instant::now();
         let control = control_runtime()?;
+        config::machine::raise_open_files().map_err(StartError::OpenFiles)?;
         let loaded = config::load(path, &overrides).map_err(StartError::Config)?;
         let watch = reload::watch(&loaded);
         let config = Arc::clone(&loaded.config);
@@ -147,11 +150,11 @@ impl Server {
             Some(_) => Phase::Waiting,
             None => Phase::Serving,
         };
-        let handshakes = live.shared().metrics.tls_handshakes.clone();
+        let shared = Arc::clone(live.shared());
         let mut server = Self {
             data: local(&sockets.data)?,
             admin: sockets.admin.as_ref().map(local).transpose()?,
-            listeners: Listeners::new(sockets, phase, handshakes),
+            listeners: Listeners::new(sockets, phase, shared),
             live,
             reload,
             control,

@@ -81,6 +81,12 @@ pub(crate) struct Metrics {
     /// `pool`, `backend`: connections opened.
     pub(crate) upstream_connections: IntCounterVec,
     pub(crate) requests_in_flight: IntGauge,
+    /// Bytes of requests and answers in memory, but for the last 16 KiB of each.
+    pub(crate) buffered_bytes: IntGauge,
+    /// Connections of clients that are served.
+    pub(crate) client_connections: IntGauge,
+    /// `how`: connections above the limit: `told` why, or `closed` at once.
+    pub(crate) connections_refused: IntCounterVec,
     /// `result`: `ok`, `partial`, `refused`.
     pub(crate) reloads: IntCounterVec,
     /// Snapshots in memory.
@@ -240,6 +246,19 @@ impl Metrics {
                 "sluicegate_requests_in_flight",
                 "Requests that have begun and not ended.",
             )?,
+            buffered_bytes: gauge(
+                "sluicegate_buffered_bytes",
+                "Bytes of requests and answers in memory.",
+            )?,
+            client_connections: gauge(
+                "sluicegate_client_connections",
+                "Connections of clients that are served.",
+            )?,
+            connections_refused: counters(
+                "sluicegate_client_connections_refused_total",
+                "Connections of clients above the limit.",
+                &["how"],
+            )?,
             reloads: counters(
                 "sluicegate_reloads_total",
                 "Reloads of config and plugins by result.",
@@ -309,6 +328,7 @@ mod tests {
             (&m.reloads, 1),
             (&m.tls_handshakes, 1),
             (&m.ungranted_headers, 1),
+            (&m.connections_refused, 1),
         ] {
             family.with_label_values(&vec!["x"; labels]).inc();
         }
@@ -336,7 +356,7 @@ mod tests {
     fn every_family_registers_under_a_name_with_its_unit() {
         let metrics = all_touched();
         let families = metrics.registry().gather();
-        assert_eq!(families.len(), 29, "families of `Metrics`, counted by hand");
+        assert_eq!(families.len(), 32, "families of `Metrics`, counted by hand");
         for family in families {
             let name = family.name();
             let rest = name

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use prometheus::{IntCounter, IntGauge};
 
 use super::address::Peers;
+use super::balance::Room;
 use super::errors::AttemptError;
 use crate::config::{BackendIdentity, BackendName, PoolName};
 use crate::telemetry::Metrics;
@@ -352,13 +353,23 @@ impl Backend {
 #[must_use = "dropping it ends the count"]
 pub(crate) struct InFlight {
     backend: Arc<Backend>,
+    /// Its place among the requests of the pool.
+    room: Option<Room>,
 }
 
 impl InFlight {
     pub(super) fn new(backend: Arc<Backend>) -> Self {
         backend.state.in_flight.fetch_add(1, Ordering::Relaxed);
         backend.labels.in_flight.inc();
-        Self { backend }
+        Self {
+            backend,
+            room: None,
+        }
+    }
+
+    /// Holds the pool's place for as long as it counts.
+    pub(super) fn keep(&mut self, room: Room) {
+        self.room = Some(room);
     }
 }
 

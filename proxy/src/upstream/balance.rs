@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::backend::{Backend, InFlight};
+use crate::admission::{Place, Places};
 use crate::config::{self, BackendIdentity};
 
 /// The backends of one pool, as one snapshot sees them.
@@ -21,6 +22,14 @@ pub(crate) struct Pool {
     backends: Vec<Arc<Backend>>,
     /// Where the next look starts.
     turn: AtomicUsize,
+    /// What its limit counts; none: it has no limit.
+    places: Option<Arc<Places>>,
+}
+
+/// Leave to serve one more request, held with it.
+#[derive(Debug)]
+pub(crate) struct Room {
+    _place: Option<Place>,
 }
 
 /// A backend that was picked, counted as in flight from then on.
@@ -32,9 +41,24 @@ pub(crate) struct Picked {
     pub(crate) in_flight: InFlight,
 }
 
+impl Picked {
+    /// Gives the room back with the in-flight count.
+    pub(crate) fn within(mut self, room: Room) -> Self {
+        self.in_flight.keep(room);
+        self
+    }
+}
+
 impl Pool {
-    pub(super) fn new(config: Arc<config::Pool>, backends: Vec<Arc<Backend>>) -> Self {
+    /// `places` outlive the snapshot, and count only where the config has a limit.
+    pub(super) fn new(
+        config: Arc<config::Pool>,
+        backends: Vec<Arc<Backend>>,
+        places: Arc<Places>,
+    ) -> Self {
+        let places = config.max_requests_in_flight.map(|_| places);
         Self {
+            places,
             config,
             backends,
             turn: AtomicUsize::new(0),
@@ -49,6 +73,23 @@ impl Pool {
     /// Its backends, in the config's order.
     pub(crate) fn backends(&self) -> &[Arc<Backend>] {
         &self.backends
+    }
+
+    /// Makes its limit the one that counts.
+    pub(super) fn adopt_limit(&self) {
+        if let (Some(places), Some(most)) = (&self.places, self.config.max_requests_in_flight) {
+            places.limit(most);
+        }
+    }
+
+    /// Leave for one more request; none when as many are served as may be.
+    pub(crate) fn room(&self) -> Option<Room> {
+        match &self.places {
+            None => Some(Room { _place: None }),
+            Some(places) => places.take().map(|place| Room {
+                _place: Some(place),
+            }),
+        }
     }
 
     /// Picks a backend that is not in `tried`; none when all were tried.

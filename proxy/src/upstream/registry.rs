@@ -19,6 +19,7 @@ use super::backend::{Backend, Labels, State, locked};
 use super::balance::Pool;
 use super::connect;
 use super::health::{Check, Spec};
+use crate::admission::Places;
 use crate::config::{self, BackendIdentity, BackendName, Config, PoolName};
 use crate::telemetry::Metrics;
 
@@ -38,6 +39,8 @@ pub(crate) struct Registry {
 struct Known {
     states: HashMap<BackendIdentity, Weak<State>>,
     labels: HashMap<(PoolName, BackendName), Weak<Labels>>,
+    /// Of each pool, whatever its limit.
+    places: HashMap<PoolName, Weak<Places>>,
     /// What is supervised, in the config's order.
     current: Vec<Arc<Pool>>,
     checks: HashMap<BackendIdentity, Check>,
@@ -102,7 +105,11 @@ impl Registry {
                 let backends = backends.collect();
                 (
                     pool.name.clone(),
-                    Arc::new(Pool::new(Arc::clone(pool), backends)),
+                    Arc::new(Pool::new(
+                        Arc::clone(pool),
+                        backends,
+                        known.places(&pool.name),
+                    )),
                 )
             })
             .collect()
@@ -119,6 +126,7 @@ impl Registry {
     pub(super) fn supervise_all(&self, pools: Vec<Arc<Pool>>) {
         let mut wanted: HashMap<BackendIdentity, (Spec, Arc<State>)> = HashMap::new();
         for pool in &pools {
+            pool.adopt_limit();
             for backend in pool.backends() {
                 if let Some(spec) = Spec::of(pool.config()) {
                     wanted
@@ -226,10 +234,20 @@ impl Known {
         labels
     }
 
+    fn places(&mut self, pool: &PoolName) -> Arc<Places> {
+        if let Some(places) = self.places.get(pool).and_then(Weak::upgrade) {
+            return places;
+        }
+        let places = Arc::new(Places::new(0));
+        self.places.insert(pool.clone(), Arc::downgrade(&places));
+        places
+    }
+
     /// Forgets what nobody holds any more. Done under the lock, and not when the last holder goes,
     /// so that it can never take the gauges of a name that has just come back.
     fn sweep(&mut self, metrics: &Metrics) {
         self.states.retain(|_, state| state.strong_count() > 0);
+        self.places.retain(|_, places| places.strong_count() > 0);
         self.labels.retain(|(pool, name), labels| {
             let is_held = labels.strong_count() > 0;
             if !is_held {

@@ -45,6 +45,7 @@ pub(super) fn pool_config(name: &str, backends: Vec<BackendIdentity>) -> config:
         api_key: None,
         pass_through: false,
         forward_headers: Vec::new(),
+        max_requests_in_flight: None,
         health: None,
     }
 }

@@ -42,7 +42,7 @@ impl Certificate {
     /// As [`Certificate::new`].
     #[must_use]
     pub fn for_names(names: &[&str]) -> Self {
-        Self::signed(params(names))
+        Self::signed(&params(names))
     }
 
     /// One whose time is over.
@@ -54,7 +54,7 @@ impl Certificate {
         let mut leaf = params(&["localhost", "127.0.0.1"]);
         leaf.not_before = rcgen::date_time_ymd(2001, 1, 1);
         leaf.not_after = rcgen::date_time_ymd(2002, 1, 1);
-        Self::signed(leaf)
+        Self::signed(&leaf)
     }
 
     /// One that is its own authority.
@@ -70,7 +70,7 @@ impl Certificate {
         Self::files(&own, &own, &key)
     }
 
-    fn signed(leaf: CertificateParams) -> Self {
+    fn signed(leaf: &CertificateParams) -> Self {
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         authority.key_usages = vec![

@@ -70,6 +70,12 @@ impl Request {
         self.header("authorization", &format!("Bearer {key}"))
     }
 
+    /// The body on the wire.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// The head on the wire; `content-length` is added for a body, `host` where none is given.
     #[must_use]
     pub fn head_bytes(&self) -> BytesMut {

@@ -4,6 +4,7 @@
 mod deploy;
 mod drain;
 mod head;
+mod limits;
 mod proxy_protocol;
 mod tls;
 mod upgrade;

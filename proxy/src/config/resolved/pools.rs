@@ -33,6 +33,8 @@ pub(crate) struct Pool {
     pub(crate) pass_through: bool,
     /// Client headers that are sent on besides the ones that every pool gets; lower case.
     pub(crate) forward_headers: Vec<http::HeaderName>,
+    /// Requests that it serves at once; none: any number.
+    pub(crate) max_requests_in_flight: Option<usize>,
     /// Health checks; none: only traffic tells.
     pub(crate) health: Option<HealthCheck>,
 }

@@ -19,6 +19,20 @@ pub(crate) struct Server {
     pub(crate) header_timeout: Duration,
     /// Largest request body; default 32 MiB. Above it: 413.
     pub(crate) max_body_bytes: usize,
+    /// Largest head of a request; default 64 KiB. Above it: 431.
+    pub(crate) max_header_bytes: usize,
+    /// Most header fields of a request; default 100. Above it: 431.
+    pub(crate) max_headers: usize,
+    /// Connections of clients at once; default 10,000, or what the
+    /// limit of open files allows. Above it: 503, and the connection closes.
+    pub(crate) max_connections: usize,
+    /// Requests at once on one HTTP/2 connection; default 100.
+    pub(crate) max_streams_per_connection: u32,
+    /// Requests at once; default 10,000. Above it: 503.
+    pub(crate) max_requests_in_flight: usize,
+    /// Bytes of requests and answers in memory; default a quarter of the machine's or control
+    /// group's. Above it: 503 for requests; answers are neither held back nor stored.
+    pub(crate) max_buffered_bytes: usize,
     /// From a request's first byte to the end of its body; default 60 s.
     pub(crate) body_timeout: Duration,
     /// How long an idle client connection stays; default 60 s.

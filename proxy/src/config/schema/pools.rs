@@ -49,6 +49,11 @@ pub(crate) struct Pool {
     /// `cookie` never are.
     #[serde(default)]
     pub(crate) forward_headers: Vec<String>,
+    /// Requests that the pool serves at once. Further ones go to the route's next pool, or get 503.
+    /// Left out, any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub(crate) max_requests_in_flight: Option<u32>,
     /// Asks each backend regularly whether it is well. Left out, only traffic tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) health: Option<Health>,

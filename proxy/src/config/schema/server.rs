@@ -22,6 +22,28 @@ pub(crate) struct Server {
     pub(crate) workers: Option<u32>,
     /// Largest request body; a larger one gets 413.
     pub(crate) max_body_bytes: Size,
+    /// Largest head of a request; a larger one gets 431.
+    pub(crate) max_header_bytes: Size,
+    /// Most header fields of a request; more get 431.
+    #[schemars(range(min = 1, max = 200))]
+    pub(crate) max_headers: u32,
+    /// Connections of clients at once. Further ones are told 503 and closed; probes are answered on
+    /// some of them. At most half of the files that the process may open; left out, that or 10,000,
+    /// whichever is less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub(crate) max_connections: Option<u32>,
+    /// Requests at once on one HTTP/2 connection; further ones wait at the client.
+    #[schemars(range(min = 1, max = 65535))]
+    pub(crate) max_streams_per_connection: u32,
+    /// Requests at once, over all connections; further ones get 503.
+    #[schemars(range(min = 1))]
+    pub(crate) max_requests_in_flight: u32,
+    /// Bytes of requests and answers in memory at once, over all requests. A request that would go
+    /// beyond gets 503; an answer is then neither held back nor stored. Left out, a quarter of the
+    /// memory that the process may use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_buffered_bytes: Option<Size>,
     /// Connections begin with a PROXY protocol header, version 1 or 2, that tells the client's
     /// address. Only for listeners that nobody but the balancer reaches: anyone else can claim any
     /// address.
@@ -48,6 +70,12 @@ impl Default for Server {
             proxy_protocol: false,
             header_timeout: Time::seconds(10),
             max_body_bytes: Size::mib(32),
+            max_header_bytes: Size::kib(64),
+            max_headers: 100,
+            max_connections: None,
+            max_streams_per_connection: 100,
+            max_requests_in_flight: 10_000,
+            max_buffered_bytes: None,
             body_timeout: Time::seconds(60),
             keepalive_timeout: Time::seconds(60),
             drain_timeout: Time::seconds(30),

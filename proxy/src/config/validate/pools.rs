@@ -87,6 +87,9 @@ fn pool(
         api_key: typed.api_key.as_deref().map(Secret::new),
         pass_through: typed.pass_through,
         forward_headers,
+        max_requests_in_flight: typed
+            .max_requests_in_flight
+            .map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
         health: typed
             .health
             .as_ref()

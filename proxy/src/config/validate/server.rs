@@ -1,12 +1,18 @@
 //! `[server]`: listener and limits.
 
 use std::net::SocketAddr;
-use std::thread;
 
 use super::Checker;
+use crate::config::machine::{self, cores};
 use crate::config::overrides::Overrides;
 use crate::config::resolved::{self, Server};
 use crate::config::schema::{self, Size};
+
+/// Connections of clients where neither the config nor the system says fewer.
+const MAX_CONNECTIONS: u32 = 10_000;
+
+/// Descriptors that are neither a client's connection nor its upstream's.
+const OTHER_FILES: usize = 256;
 
 pub(super) fn resolve(
     typed: &mut schema::Server,
@@ -34,6 +40,17 @@ pub(super) fn resolve(
             Size::kib(1),
             Size::mib(4096),
         ),
+        max_header_bytes: checker.size(
+            "/server/max_header_bytes",
+            typed.max_header_bytes,
+            Size::kib(1),
+            Size::kib(512),
+        ),
+        max_headers: count(typed.max_headers),
+        max_connections: max_connections(typed, checker),
+        max_streams_per_connection: typed.max_streams_per_connection,
+        max_requests_in_flight: count(typed.max_requests_in_flight),
+        max_buffered_bytes: max_buffered_bytes(typed, checker),
         body_timeout: typed.body_timeout.0,
         keepalive_timeout: typed.keepalive_timeout.0,
         drain_timeout: typed.drain_timeout.0,
@@ -79,6 +96,41 @@ fn tls(typed: &schema::Tls, checker: &mut Checker<'_>) -> resolved::Tls {
     resolved::Tls { certificates }
 }
 
-fn cores() -> u32 {
-    thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1))
+/// Each connection of a client needs a descriptor, and one for its upstream.
+fn max_connections(typed: &schema::Server, checker: &mut Checker<'_>) -> usize {
+    let most = (machine::open_files().saturating_sub(OTHER_FILES) / 2).max(1);
+    let wanted = count(typed.max_connections.unwrap_or(MAX_CONNECTIONS));
+    if typed.max_connections.is_some() && wanted > most {
+        checker
+            .warn(
+                "/server/max_connections",
+                format!("the limit of open files allows {most} connections"),
+            )
+            .help("raise the limit of the process (`LimitNOFILE=` for systemd, `ulimit -Hn`)");
+    }
+    wanted.min(most)
+}
+
+/// A quarter of the memory, unless the file says so.
+fn max_buffered_bytes(typed: &schema::Server, checker: &mut Checker<'_>) -> usize {
+    let default = || Size(machine::memory() / 4);
+    let size = typed.max_buffered_bytes.unwrap_or_else(default);
+    if typed.max_buffered_bytes.is_some() && size < typed.max_body_bytes {
+        checker
+            .warn(
+                "/server/max_buffered_bytes",
+                "less than `max_body_bytes`: the largest requests are always refused",
+            )
+            .help("raise it, or lower `max_body_bytes`");
+    }
+    checker.size(
+        "/server/max_buffered_bytes",
+        size,
+        Size::mib(1),
+        Size(u64::MAX),
+    )
+}
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }

@@ -1,4 +1,5 @@
-//! Waits for what a client has to send first: a handshake, a preface, a request's head.
+//! Waits for what a client has to send first, a handshake, a preface, a request's head, and says what
+//! is wrong with a head.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -6,8 +7,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use pingora::http::RequestHeader;
+
 use super::super::phase::{self, Phase};
 use super::transport::Activity;
+use super::{Settings, Unreadable};
 
 /// How long an idle connection stays when another process has taken over: whoever uses it meanwhile
 /// is answered, and told to connect anew.
@@ -31,6 +35,31 @@ pub(super) enum Awaited<T> {
     Slow,
     /// The server stops, and nothing whole was here.
     Stopping,
+}
+
+/// Says why a head could not be read.
+pub(super) fn unreadable(error: &pingora::Error, activity: &Activity) -> Unreadable {
+    if activity.is_exhausted() {
+        return Unreadable::TooLarge;
+    }
+    let cause = error.cause.as_ref();
+    match cause.and_then(|cause| cause.downcast_ref::<httparse::Error>()) {
+        Some(httparse::Error::TooManyHeaders) => Unreadable::TooManyHeaders,
+        _ => Unreadable::Malformed,
+    }
+}
+
+/// Says what a head has too much of. Names and values count, and what HTTP/2 adds to each of them
+/// (RFC 9113 §6.5.2), so that both protocols have one limit.
+pub(super) fn over(settings: &Settings, head: &RequestHeader) -> Option<Unreadable> {
+    const FIELD: usize = 32;
+    let fields = head.headers.iter();
+    let bytes = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD);
+    let bytes = head.raw_path().len() + bytes.sum::<usize>();
+    if head.headers.len() > settings.max_headers {
+        return Some(Unreadable::TooManyHeaders);
+    }
+    (bytes > settings.max_header_bytes).then_some(Unreadable::TooLarge)
 }
 
 /// Awaits `read`, which reads from the connection that `activity` watches.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{self, H2Accept, HttpSession};
+use pingora::protocols::http::v2::server::{self, H2Accept, H2Options, HttpSession};
 use pingora::protocols::{Digest, Stream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep_until};
 use super::super::phase::{self, Phase};
 use super::head::{self, Awaited, Waits};
 use super::transport::Activity;
-use super::{Application, Listener};
+use super::{Application, Listener, Settings};
+use crate::admission::Standing;
 
 /// Malformed requests that a connection may send before it is closed.
 const MAX_REJECTED: usize = 32;
@@ -27,6 +28,7 @@ pub(super) async fn serve<A: Application>(
     stream: Stream,
     activity: &Activity,
     listener: Arc<Listener<A>>,
+    standing: Standing,
     mut phase: phase::Watch,
 ) {
     let digest = Arc::new(Digest {
@@ -36,12 +38,13 @@ pub(super) async fn serve<A: Application>(
         socket_digest: stream.get_socket_digest(),
     });
     // Also the first patience, as for the first head of HTTP/1.1.
-    let limit = listener.app.settings().header_timeout;
+    let settings = listener.app.settings().of(standing);
+    let limit = settings.header_timeout;
     let waits = Waits {
         silence: limit,
         head: limit,
     };
-    let handshake = server::handshake(stream, None);
+    let handshake = server::handshake(stream, Some(options(&settings)));
     let Awaited::Here(Ok(mut connection)) =
         head::awaited(handshake, activity, waits, &mut phase).await
     else {
@@ -62,7 +65,11 @@ pub(super) async fn serve<A: Application>(
             accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => {
                 match accepted {
                     Ok(Some(H2Accept::Session(session))) => {
-                        streams.spawn(answer(Arc::clone(&listener), session));
+                        streams.spawn(answer(Arc::clone(&listener), session, standing));
+                        if standing == Standing::Crowd && !leaves {
+                            connection.graceful_shutdown();
+                            (patience, leaves) = (GOODBYE, true);
+                        }
                     }
                     Ok(Some(H2Accept::Rejected)) => {
                         rejected += 1;
@@ -93,9 +100,25 @@ pub(super) async fn serve<A: Application>(
     while streams.join_next().await.is_some() {}
 }
 
-async fn answer<A: Application>(listener: Arc<Listener<A>>, session: HttpSession) {
+fn options(settings: &Settings) -> H2Options {
+    let mut options = server::default_h2_options();
+    options.max_concurrent_streams(settings.max_streams);
+    // The sender answers 431 by itself above it (RFC 9113 §6.5.2).
+    options.max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX));
+    options
+}
+
+async fn answer<A: Application>(
+    listener: Arc<Listener<A>>,
+    session: HttpSession,
+    standing: Standing,
+) {
     let mut session = ServerSession::new_http2(session);
-    if listener.app.serve(&mut session).await.is_some() {
+    let app = &listener.app;
+    if let Some(why) = head::over(&app.settings(), session.req_header()) {
+        return app.refuse(&mut session, why).await;
+    }
+    if app.serve(&mut session, standing).await.is_some() {
         // The stream may be gone; there is nobody to tell.
         let _ = session.finish().await;
     }

@@ -30,6 +30,7 @@ use tokio::net::TcpStream;
 use self::head::{Awaited, Waits};
 use self::transport::Transport;
 use super::phase;
+use crate::admission::{Connections, Standing};
 
 /// What answers the requests of a listener.
 #[async_trait]
@@ -38,7 +39,7 @@ pub(super) trait Application: Send + Sync + 'static {
     fn settings(&self) -> Settings;
 
     /// Answers the request whose head `session` has read. None: the connection must close.
-    async fn serve(&self, session: &mut ServerSession) -> Option<()>;
+    async fn serve(&self, session: &mut ServerSession, standing: Standing) -> Option<()>;
 
     /// Tells a client why its head is not served; the connection closes after it.
     async fn refuse(&self, session: &mut ServerSession, why: Unreadable);
@@ -53,6 +54,28 @@ pub(super) struct Settings {
     pub(super) header_timeout: Duration,
     /// For the first byte of a further request.
     pub(super) keepalive_timeout: Duration,
+    /// Largest head, and most fields in it.
+    pub(super) max_header_bytes: usize,
+    pub(super) max_headers: usize,
+    /// Requests at once over HTTP/2.
+    pub(super) max_streams: u32,
+}
+
+/// What a client above the limit of connections gets for its request's head: it is only there to be
+/// told, and others wait for its place.
+const CROWD_PATIENCE: Duration = Duration::from_secs(2);
+
+impl Settings {
+    /// What holds for a connection of this standing.
+    fn of(self, standing: Standing) -> Self {
+        match standing {
+            Standing::Served => self,
+            Standing::Crowd => Self {
+                header_timeout: self.header_timeout.min(CROWD_PATIENCE),
+                ..self
+            },
+        }
+    }
 }
 
 /// Why a request's head is not served.
@@ -61,6 +84,8 @@ pub(super) enum Unreadable {
     Malformed,
     /// It began and did not end in time.
     Slow,
+    TooLarge,
+    TooManyHeaders,
 }
 
 /// What all connections of a listener share.
@@ -70,6 +95,8 @@ pub(super) struct Listener<A> {
     pub(super) tls: Option<Arc<Acceptor>>,
     /// By `result`: `ok`, `failed`, `timeout`.
     pub(super) handshakes: IntCounterVec,
+    /// Who may connect.
+    pub(super) connections: Arc<Connections>,
 }
 
 /// Serves one accepted connection to its end.
@@ -77,9 +104,10 @@ pub(super) async fn run<A: Application>(
     listener: Arc<Listener<A>>,
     socket: TcpStream,
     peer: SocketAddr,
+    standing: Standing,
     mut phase: phase::Watch,
 ) {
-    let settings = listener.app.settings();
+    let settings = listener.app.settings().of(standing);
     let mut transport = Transport::new(socket, peer);
     let activity = transport.activity();
     let waits = Waits {
@@ -117,8 +145,10 @@ pub(super) async fn run<A: Application>(
         }
     };
     match opened {
-        Some((stream, true)) => http2::serve(stream, &activity, listener, phase).await,
-        Some((stream, false)) => http1::serve(stream, &activity, &*listener.app, phase).await,
+        Some((stream, true)) => http2::serve(stream, &activity, listener, standing, phase).await,
+        Some((stream, false)) => {
+            http1::serve(stream, &activity, &*listener.app, standing, phase).await;
+        }
         None => {}
     }
 }
