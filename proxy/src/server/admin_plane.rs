@@ -1,5 +1,6 @@
 //! The admin API as an application of a listener.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,7 +12,6 @@ use crate::admission::Standing;
 
 /// Operators and scrapers sit near: their limits need no settings.
 const SETTINGS: Settings = Settings {
-    proxy_protocol: false,
     header_timeout: Duration::from_secs(10),
     keepalive_timeout: Duration::from_secs(60),
     max_header_bytes: 64 * 1024,
@@ -23,6 +23,10 @@ const SETTINGS: Settings = Settings {
 impl Application for admin::App {
     fn settings(&self) -> Settings {
         SETTINGS
+    }
+
+    fn is_balancer(&self, _: IpAddr) -> bool {
+        false
     }
 
     async fn serve(&self, session: &mut ServerSession, _: Standing) -> Option<()> {

@@ -3,6 +3,7 @@
 //! Invariants: each request takes the current snapshot once; a connection that waits for a request
 //! closes when the server stops; probes are answered on this port, the admin API never is.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -38,13 +39,17 @@ impl Application for DataPlane {
         let snapshot = self.live.snapshot();
         let server = &snapshot.config.server;
         Settings {
-            proxy_protocol: server.proxy_protocol,
             header_timeout: server.header_timeout,
             max_header_bytes: server.max_header_bytes,
             max_headers: server.max_headers,
             max_streams: server.max_streams_per_connection,
             keepalive_timeout: server.keepalive_timeout,
         }
+    }
+
+    fn is_balancer(&self, address: IpAddr) -> bool {
+        let snapshot = self.live.snapshot();
+        snapshot.config.server.proxy_protocol_from.contain(address)
     }
 
     async fn serve(&self, session: &mut ServerSession, standing: Standing) -> Option<()> {

@@ -93,13 +93,20 @@ impl Side {
         }
     }
 
-    async fn drained(&mut self, until: Instant) -> bool {
-        for worker in &mut self.workers {
-            if timeout_at(until, worker.drained()).await.is_err() {
-                return false;
-            }
+    /// Waits for the last connection, and from `idle_until` on for none that is idle. False when
+    /// some are left at `until`.
+    async fn drained(&mut self, idle_until: Instant, until: Instant) -> bool {
+        if timeout_at(idle_until, self.last()).await.is_ok() {
+            return true;
         }
-        true
+        self.phase.send_replace(Phase::Stopping);
+        timeout_at(until, self.last()).await.is_ok()
+    }
+
+    async fn last(&mut self) {
+        for worker in &mut self.workers {
+            worker.drained().await;
+        }
     }
 }
 
@@ -174,7 +181,7 @@ impl Listeners {
         Arc::new(Listener {
             app: Arc::new(app),
             tls: tls.map(Arc::new),
-            handshakes: self.shared.metrics.tls_handshakes.clone(),
+            metrics: Arc::clone(&self.shared.metrics),
             connections,
         })
     }
@@ -206,20 +213,20 @@ impl Listeners {
     pub(super) async fn end(mut self, limit: Duration, cut: impl Future<Output = ()>) -> bool {
         // The socket refuses from now on: nothing else has it, unless a successor does.
         drop(self.sockets);
-        self.data.phase.send_if_modified(|phase| {
-            let serves = *phase < Phase::HandedOver;
-            if serves {
-                *phase = Phase::Stopping;
-            }
-            serves
-        });
+        let now = Instant::now();
+        let idle_until = match *self.data.phase.borrow() {
+            // Most clients ask once more within that, and the others leave time for what they ask
+            // in the moment of the closing.
+            Phase::HandedOver => now + limit / 2,
+            Phase::Waiting | Phase::Serving | Phase::Stopping => now,
+        };
         let drained = tokio::select! {
-            drained = self.data.drained(Instant::now() + limit) => drained,
+            drained = self.data.drained(idle_until, now + limit) => drained,
             () = cut => false,
         };
-        self.operators.phase.send_replace(Phase::Stopping);
-        // What is left then is cut.
-        let _ = self.operators.drained(Instant::now() + OPERATORS).await;
+        // What is left after it is cut.
+        let now = Instant::now();
+        let _ = self.operators.drained(now, now + OPERATORS).await;
         let all = self.data.workers.into_iter().chain(self.operators.workers);
         let joined = tokio::task::spawn_blocking(|| all.for_each(Worker::join));
         // A panicked worker has been reported by the panic hook.

@@ -9,9 +9,9 @@ pub(super) enum Phase {
     Waiting,
     Serving,
     /// Another process accepts on the socket: what has begun ends here, and an idle connection may
-    /// bring one more request within a moment, so that no client writes into a closing one.
+    /// bring one more request, so that few clients write into a closing one.
     HandedOver,
-    /// A stop: what no request has come on closes at once.
+    /// What no request has come on closes at once.
     Stopping,
 }
 

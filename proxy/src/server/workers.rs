@@ -31,8 +31,10 @@ impl Worker {
 
     /// Waits until the listener is closed and the last connection has ended.
     pub(super) async fn drained(&mut self) {
-        // A panicked worker has nothing left either.
-        let _ = (&mut self.drained).await;
+        if !self.drained.is_terminated() {
+            // A panicked worker has nothing left either.
+            let _ = (&mut self.drained).await;
+        }
     }
 
     /// Ends the thread with whatever connections are left.

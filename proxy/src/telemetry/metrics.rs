@@ -94,8 +94,10 @@ pub(crate) struct Metrics {
     /// Number of the running snapshot, from 1.
     pub(crate) config_generation: IntGauge,
     pub(crate) access_log_dropped: IntCounter,
-    /// By `result`: TLS handshakes of clients: `ok`, `failed`, `timeout`.
+    /// `result`: TLS handshakes of clients: `ok`, `failed`, `timeout`.
     pub(crate) tls_handshakes: IntCounterVec,
+    /// `result`: PROXY protocol headers of balancers: `ok`, `failed`, `timeout`.
+    pub(crate) proxy_headers: IntCounterVec,
     /// `header`: request headers ignored because the caller's key does not grant them.
     pub(crate) ungranted_headers: IntCounterVec,
     pub(crate) panics: IntCounter,
@@ -277,6 +279,11 @@ impl Metrics {
                 "TLS handshakes of clients, by result.",
                 &["result"],
             )?,
+            proxy_headers: counters(
+                "sluicegate_proxy_headers_total",
+                "PROXY protocol headers of balancers, by result.",
+                &["result"],
+            )?,
             access_log_dropped: counter(
                 "sluicegate_access_log_dropped_total",
                 "Access log records dropped because the writer was behind.",
@@ -327,6 +334,7 @@ mod tests {
             (&m.upstream_connections, 2),
             (&m.reloads, 1),
             (&m.tls_handshakes, 1),
+            (&m.proxy_headers, 1),
             (&m.ungranted_headers, 1),
             (&m.connections_refused, 1),
         ] {
@@ -356,7 +364,7 @@ mod tests {
     fn every_family_registers_under_a_name_with_its_unit() {
         let metrics = all_touched();
         let families = metrics.registry().gather();
-        assert_eq!(families.len(), 32, "families of `Metrics`, counted by hand");
+        assert_eq!(families.len(), 33, "families of `Metrics`, counted by hand");
         for family in families {
             let name = family.name();
             let rest = name

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::time::Duration;
 
-use sluicegate_tests::{Backend, Config, Proxy, ask, repository, run};
+use sluicegate_tests::{Backend, Config, Proxy, ask, repository, run, within};
+use tokio::net::UnixDatagram;
 use tokio::process::Command;
 
 fn deploy(file: &str) -> String {
@@ -66,13 +65,10 @@ async fn systemd_unit_starts_tells_when_it_is_ready_and_reloads() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("notify");
     let manager = UnixDatagram::bind(&socket).unwrap();
-    manager
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
     let backend = Backend::model("b").await;
     let told = [("NOTIFY_SOCKET", socket.to_str().unwrap())];
     let own = tempfile::tempdir().unwrap();
-    let line: Vec<String> = line.iter().map(|word| within(own.path(), word)).collect();
+    let line: Vec<String> = line.iter().map(|word| moved(own.path(), word)).collect();
     let line: Vec<&str> = line.iter().map(String::as_str).collect();
     fs::write(
         own.path().join("sluicegate.toml"),
@@ -80,7 +76,7 @@ async fn systemd_unit_starts_tells_when_it_is_ready_and_reloads() {
     )
     .unwrap();
     let mut proxy = Proxy::start_line(own, &line, &told).await;
-    assert_eq!(told_state(&manager), "READY=1");
+    assert_eq!(told_state(&manager).await, "READY=1");
 
     let reload = unit["Service.ExecReload"].replace("$MAINPID", &proxy.id().to_string());
     let mut words = reload.split(' ');
@@ -94,7 +90,7 @@ async fn systemd_unit_starts_tells_when_it_is_ready_and_reloads() {
 
     proxy.signal(rustix::process::Signal::QUIT);
     let successor = proxy.successor().await;
-    let mut said = [told_state(&manager), told_state(&manager)];
+    let mut said = [told_state(&manager).await, told_state(&manager).await];
     said.sort();
     assert_eq!(said, [format!("MAINPID={successor}"), "READY=1".to_owned()]);
     assert!(proxy.exit().await.success());
@@ -102,7 +98,7 @@ async fn systemd_unit_starts_tells_when_it_is_ready_and_reloads() {
 }
 
 /// An absolute path's file in another folder; other words as they are.
-fn within(folder: &Path, word: &str) -> String {
+fn moved(folder: &Path, word: &str) -> String {
     let path = Path::new(word);
     match path.file_name() {
         Some(name) if path.is_absolute() => folder.join(name).display().to_string(),
@@ -110,9 +106,10 @@ fn within(folder: &Path, word: &str) -> String {
     }
 }
 
-fn told_state(manager: &UnixDatagram) -> String {
+async fn told_state(manager: &UnixDatagram) -> String {
     let mut state = [0; 128];
-    let length = manager.recv(&mut state).expect("the manager is told");
+    let told = within("the manager is told", manager.recv(&mut state)).await;
+    let length = told.unwrap();
     String::from_utf8_lossy(&state[..length]).into_owned()
 }
 
@@ -142,9 +139,9 @@ async fn container_starts_as_its_recipe_says_and_its_health_check_tells() {
     assert_eq!(health, [entry[0].clone(), "health".to_owned()]);
 
     // The image names the config in the environment; the health check finds the port there.
-    let port = free_port();
+    let address = free_address();
     let backend = Backend::model("b").await;
-    let config = Config::one(&backend).set("admin.listen", format!("127.0.0.1:{port}"));
+    let config = Config::one(&backend).set("admin.listen", address);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sluicegate.toml");
     fs::write(&path, config.to_toml()).unwrap();
@@ -170,8 +167,8 @@ async fn container_starts_as_its_recipe_says_and_its_health_check_tells() {
     assert!(!check().await.unwrap().status.success());
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+/// Stays free until it is used: nothing else takes ports of this one.
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.9.8.7:0").unwrap();
+    listener.local_addr().unwrap().to_string()
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 use sluicegate_tests::{
     ANSWER, Backend, Certificate, Client, Config, Proxy, Reply, Request, ask, ask_streaming,
-    ends_with_done, eventually,
+    ends_with_done, eventually, within,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 async fn await_draining(proxy: &Proxy) {
@@ -111,6 +112,41 @@ async fn answers_sent_while_draining_say_that_the_connection_ends() {
     while stream.piece().await.unwrap().is_some() {}
     client_h2.closed().await;
     assert!(proxy.exit().await.success());
+}
+
+#[tokio::test]
+async fn http2_clients_are_told_to_go() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const SETTINGS_TAKEN: [u8; 9] = [0, 0, 0, 4, 1, 0, 0, 0, 0];
+    const GOAWAY: u8 = 7;
+    let backend = Backend::model("b").await;
+    let mut proxy = Proxy::start(&Config::one(&backend)).await;
+    let mut tcp = TcpStream::connect(proxy.data()).await.unwrap();
+    tcp.write_all(&[PREFACE, &SETTINGS].concat()).await.unwrap();
+    while frame(&mut tcp).await.unwrap() != SETTINGS_TAKEN {}
+    proxy.signal(Signal::TERM);
+    let mut frames = Vec::new();
+    while let Some(frame) = frame(&mut tcp).await {
+        frames.push(frame);
+    }
+    let told = frames.iter().find(|frame| frame[3] == GOAWAY);
+    let told = told.unwrap_or_else(|| panic!("no GOAWAY in {frames:?}"));
+    // The last stream, and an error code: none.
+    assert_eq!(told[13..17], [0; 4], "{told:?}");
+    assert!(proxy.exit().await.success());
+}
+
+/// The next frame; none at the end.
+async fn frame(tcp: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut frame = vec![0; 9];
+    within("a frame", tcp.read_exact(&mut frame)).await.ok()?;
+    let length = u32::from_be_bytes([0, frame[0], frame[1], frame[2]]);
+    frame.resize(9 + usize::try_from(length).unwrap(), 0);
+    within("its payload", tcp.read_exact(&mut frame[9..]))
+        .await
+        .unwrap();
+    Some(frame)
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use rustix::process::Signal;
 use sluicegate_tests::{Backend, Certificate, Client, Config, Proxy, Request, ask};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -10,6 +11,10 @@ const V1: &[u8] = b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n";
 /// The same client, from port 4712.
 const V2: &[u8] =
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x07\xc0\x00\x02\x01\x12\x68\x01\xbb";
+
+fn balancers(networks: &[&str]) -> toml::Value {
+    networks.iter().copied().collect::<Vec<_>>().into()
+}
 
 async fn after(address: SocketAddr, header: &[u8]) -> TcpStream {
     let mut tcp = TcpStream::connect(address).await.unwrap();
@@ -20,7 +25,7 @@ async fn after(address: SocketAddr, header: &[u8]) -> TcpStream {
 #[tokio::test]
 async fn access_log_names_the_client_that_the_balancer_names() {
     let backend = Backend::model("b").await;
-    let config = Config::one(&backend).set("server.proxy_protocol", true);
+    let config = Config::one(&backend).set("server.proxy_protocol_from", balancers(&["127.0.0.1"]));
     let proxy = Proxy::start(&config).await;
     for (header, id, client) in [(V1, "one", "192.0.2.7:4711"), (V2, "two", "192.0.2.7:4712")] {
         let mut connection = proxy.client().await;
@@ -50,7 +55,7 @@ async fn header_comes_before_the_tls_handshake() {
     let certificate = Certificate::new();
     let backend = Backend::model("b").await;
     let config = Config::one(&backend)
-        .set("server.proxy_protocol", true)
+        .set("server.proxy_protocol_from", balancers(&["127.0.0.1"]))
         .set("server.tls.cert_file", certificate.file("cert.pem"))
         .set("server.tls.key_file", certificate.file("key.pem"));
     let proxy = Proxy::start(&config).await;
@@ -63,17 +68,82 @@ async fn header_comes_before_the_tls_handshake() {
 }
 
 #[tokio::test]
-async fn connection_without_a_header_is_closed() {
+async fn connection_of_a_balancer_without_a_whole_header_is_closed() {
     let backend = Backend::model("b").await;
     let config = Config::one(&backend)
-        .set("server.proxy_protocol", true)
+        .set("server.proxy_protocol_from", balancers(&["127.0.0.0/8"]))
         .set("server.header_timeout", "300ms");
     let proxy = Proxy::start(&config).await;
-    let mut plain = proxy.client().await;
-    plain.write_raw(&Request::get("/livez").head_bytes()).await;
-    plain.closed().await;
-    let mut endless = proxy.client().await;
-    endless.write_raw(b"PROXY TCP4 192.0.2.7 ").await;
-    endless.closed().await;
+    for wrong in [
+        Request::get("/livez").head_bytes().to_vec(),
+        b"PROXY TCP4 192.0.2.7 192.0.2.1 4711\r\n".to_vec(),
+    ] {
+        let mut connection = proxy.client().await;
+        connection.write_raw(&wrong).await;
+        connection.closed().await;
+    }
+    let mut half = proxy.client().await;
+    half.write_raw(b"PROXY TCP4 192.0.2.7 ").await;
+    half.closed().await;
+    proxy.client().await.closed().await;
     assert_eq!(backend.request_count(), 0);
+    let metrics = proxy.metrics().await;
+    for (result, expected) in [("failed", 2.0), ("timeout", 2.0), ("ok", 0.0)] {
+        let count = metrics.sum("sluicegate_proxy_headers_total", &[("result", result)]);
+        assert!((count - expected).abs() < 0.5, "{result}: {count}");
+    }
+}
+
+#[tokio::test]
+async fn half_a_header_does_not_hold_a_stop() {
+    let backend = Backend::model("b").await;
+    let config = Config::one(&backend)
+        .set("server.proxy_protocol_from", balancers(&["127.0.0.1"]))
+        .set("server.header_timeout", "10m");
+    let mut proxy = Proxy::start(&config).await;
+    let mut half = proxy.client().await;
+    half.write_raw(b"PROXY TCP4 192.0.2.7 ").await;
+    proxy.signal(Signal::TERM);
+    half.closed().await;
+    assert!(proxy.exit().await.success());
+}
+
+#[tokio::test]
+async fn header_of_a_stranger_is_refused_and_others_need_none() {
+    let certificate = Certificate::new();
+    let backend = Backend::model("b").await;
+    let plain =
+        Config::one(&backend).set("server.proxy_protocol_from", balancers(&["192.0.2.0/24"]));
+    let tls = plain
+        .clone()
+        .set("server.tls.cert_file", certificate.file("cert.pem"))
+        .set("server.tls.key_file", certificate.file("key.pem"));
+    let proxy = Proxy::start(&plain).await;
+    let mut own = proxy.client().await;
+    let request = ask("hi").header("x-request-id", "own");
+    own.send(&request).await.expect_status(200);
+    let line = proxy.access_line("own").await;
+    let client = line["client"].as_str().unwrap_or_default();
+    assert!(client.starts_with("127.0.0.1:"), "{line}");
+    for header in [V1, V2] {
+        let mut liar = proxy.client().await;
+        liar.write_raw(header).await;
+        liar.write_raw(&Request::get("/livez").head_bytes()).await;
+        assert_eq!(liar.head().await.status(), 400);
+        liar.closed().await;
+    }
+    let proxy = Proxy::start(&tls).await;
+    for header in [V1, V2] {
+        let tcp = after(proxy.data(), header).await;
+        let shaken = Client::try_tls_over(tcp, &certificate).await;
+        assert!(shaken.is_err(), "{header:?}");
+    }
+    // Who is a balancer may change while running.
+    let trusting = tls.set(
+        "server.proxy_protocol_from",
+        balancers(&["::1", "127.0.0.1"]),
+    );
+    proxy.reload_and_wait(&trusting).await;
+    let tcp = after(proxy.data(), V1).await;
+    assert!(Client::try_tls_over(tcp, &certificate).await.is_ok());
 }

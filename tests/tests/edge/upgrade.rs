@@ -1,5 +1,6 @@
 //! One process replaces another on the same sockets, and no client notices.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,8 +8,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use sluicegate_tests::{
-    Backend, Client, Config, Finished, Proxy, Request, Start, ask, ask_streaming, ends_with_done,
-    run,
+    Backend, Certificate, Client, Config, Finished, Proxy, Request, Start, ask, ask_streaming,
+    ends_with_done, run,
 };
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -29,8 +30,20 @@ struct Seen {
     last_ones: AtomicUsize,
 }
 
-/// Asks at a steady rate; `client` gives the connection for each request.
-async fn load(address: std::net::SocketAddr, seen: Arc<Seen>, keeps: bool, streams: bool) {
+/// Where a client connects to, and the certificate that it asks for.
+struct To(SocketAddr, Option<Certificate>);
+
+impl To {
+    async fn connect(&self) -> Client {
+        match &self.1 {
+            Some(certificate) => Client::connect_tls(self.0, certificate).await,
+            None => Client::connect(self.0).await,
+        }
+    }
+}
+
+/// Asks at a steady rate, each time over a new connection or as long as one is kept.
+async fn load(to: To, seen: Arc<Seen>, keeps: bool, streams: bool) {
     let mut tick = interval(Duration::from_millis(80));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut kept = None;
@@ -38,7 +51,7 @@ async fn load(address: std::net::SocketAddr, seen: Arc<Seen>, keeps: bool, strea
         tick.tick().await;
         let mut client = match kept.take() {
             Some(client) => client,
-            None => Client::connect(address).await,
+            None => to.connect().await,
         };
         let request = if streams {
             ask_streaming("hi")
@@ -87,7 +100,8 @@ async fn upgrade_under_load_refuses_and_breaks_nothing() {
     let mut clients = JoinSet::new();
     // Four at 12.5 requests a second each: new connections and kept ones, plain and streaming.
     for (keeps, streams) in [(false, false), (false, true), (true, false), (true, true)] {
-        clients.spawn(load(proxy.data(), Arc::clone(&seen), keeps, streams));
+        let to = To(proxy.data(), None);
+        clients.spawn(load(to, Arc::clone(&seen), keeps, streams));
     }
     let request =
         sluicegate_tests::chat_with("hi", &serde_json::json!({"model": "held", "stream": true}));
@@ -156,16 +170,55 @@ async fn upgrade_under_load_refuses_and_breaks_nothing() {
 #[tokio::test]
 async fn idle_connections_of_the_old_process_are_answered_once_more() {
     let backend = Backend::model("b").await;
-    let proxy = Proxy::start(&Config::one(&backend)).await;
+    let config = Config::one(&backend).set("server.drain_timeout", "1m");
+    let mut proxy = Proxy::start(&config).await;
     let mut kept = proxy.client().await;
     kept.send(&ask("one")).await.expect_status(200);
-    let mut silent = proxy.client().await;
     proxy.signal(Signal::QUIT);
     proxy.successor().await;
     let answer = kept.send(&ask("two")).await.expect_status(200);
     assert!(answer.head.closes(), "{:?}", answer.head);
     kept.closed().await;
+    assert!(proxy.exit().await.success());
+}
+
+#[tokio::test]
+async fn idle_connections_of_the_old_process_close_before_its_deadline() {
+    let backend = Backend::model("b").await;
+    let config = Config::one(&backend).set("server.drain_timeout", "3s");
+    let mut proxy = Proxy::start(&config).await;
+    let mut kept = proxy.client().await;
+    kept.send(&ask("one")).await.expect_status(200);
+    let mut silent = proxy.client().await;
+    proxy.signal(Signal::QUIT);
+    proxy.successor().await;
+    kept.closed().await;
     silent.closed().await;
+    assert!(proxy.exit().await.success(), "nothing was cut");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn upgrade_over_tls_refuses_and_breaks_nothing() {
+    let certificate = Certificate::new();
+    let backend = Backend::model("b").await;
+    let config = Config::one(&backend)
+        .set("server.tls.cert_file", certificate.file("cert.pem"))
+        .set("server.tls.key_file", certificate.file("key.pem"));
+    let mut proxy = Proxy::start(&config).await;
+    let seen = Arc::new(Seen::default());
+    let mut clients = JoinSet::new();
+    for (keeps, streams) in [(false, true), (true, false)] {
+        let to = To(proxy.data(), Some(certificate.clone()));
+        clients.spawn(load(to, Arc::clone(&seen), keeps, streams));
+    }
+    await_answers(&seen, 10).await;
+    let finished = upgrade(&proxy).await;
+    assert!(finished.status.success(), "{}", finished.output());
+    await_answers(&seen, 10).await;
+    assert!(proxy.exit().await.success(), "the old process drained");
+    await_answers(&seen, 10).await;
+    seen.stop.store(true, Ordering::SeqCst);
+    clients.join_all().await;
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! The listeners, `[server]` and `[admin]`, and `[telemetry]`, which has one too.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use super::{Secret, Tls};
 
@@ -13,8 +15,8 @@ pub(crate) struct Server {
     pub(crate) tls: Option<Tls>,
     /// Worker threads, each with its own connections; default: the number of cores.
     pub(crate) workers: usize,
-    /// Connections begin with a PROXY protocol header; default false.
-    pub(crate) proxy_protocol: bool,
+    /// Connections from there begin with a PROXY protocol header; default none.
+    pub(crate) proxy_protocol_from: Networks,
     /// For a TLS handshake, and for a request's head from its first byte; default 10 s.
     pub(crate) header_timeout: Duration,
     /// Largest request body; default 32 MiB. Above it: 413.
@@ -41,6 +43,18 @@ pub(crate) struct Server {
     pub(crate) drain_timeout: Duration,
     /// How long an upgrade waits for the new process; default 60 s.
     pub(crate) upgrade_timeout: Duration,
+}
+
+/// Addresses of other machines.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Networks(pub(crate) Vec<IpNet>);
+
+impl Networks {
+    /// Whether one of them has the address; an IPv4 address on an IPv6 socket is one of IPv4.
+    pub(crate) fn contain(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
 }
 
 /// `[admin]`
@@ -73,4 +87,28 @@ pub(crate) enum LogFormat {
     Text,
     /// One object a line.
     Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_contain_their_addresses_however_they_are_written() {
+        let networks = ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"];
+        let networks = Networks(networks.map(|text| text.parse().unwrap()).to_vec());
+        for (address, expected) in [
+            ("10.255.0.1", true),
+            ("::ffff:10.0.0.1", true),
+            ("11.0.0.1", false),
+            ("192.0.2.1", true),
+            ("192.0.2.2", false),
+            ("2001:db8::7", true),
+            ("::1", false),
+        ] {
+            let contained = networks.contain(address.parse().unwrap());
+            assert_eq!(contained, expected, "{address}");
+        }
+        assert!(!Networks::default().contain([127, 0, 0, 1].into()));
+    }
 }

@@ -44,10 +44,10 @@ pub(crate) struct Server {
     /// memory that the process may use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_buffered_bytes: Option<Size>,
-    /// Connections begin with a PROXY protocol header, version 1 or 2, that tells the client's
-    /// address. Only for listeners that nobody but the balancer reaches: anyone else can claim any
-    /// address.
-    pub(crate) proxy_protocol: bool,
+    /// Addresses of balancers, or networks such as `10.0.0.0/8`. A connection from there must begin
+    /// with a PROXY protocol header, version 1 or 2, and the client's address is the one in it.
+    /// Connections from elsewhere speak for themselves.
+    pub(crate) proxy_protocol_from: Vec<String>,
     /// Longest time for a TLS handshake, then for the first request's head, and for the head of each
     /// further request from its first byte.
     pub(crate) header_timeout: Time,
@@ -67,7 +67,7 @@ impl Default for Server {
             listen: "127.0.0.1:8080".to_owned(),
             tls: None,
             workers: None,
-            proxy_protocol: false,
+            proxy_protocol_from: Vec::new(),
             header_timeout: Time::seconds(10),
             max_body_bytes: Size::mib(32),
             max_header_bytes: Size::kib(64),

@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::Uri;
 
+use ipnet::IpNet;
+
 use super::Checker;
+use crate::config::resolved::Networks;
 
 /// Stands in for an address that could not be read.
 pub(super) const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -34,6 +37,24 @@ impl Checker<'_> {
         })
     }
 
+    /// Reads a list of addresses and networks.
+    pub(super) fn networks(&mut self, pointer: &str, texts: &[String]) -> Networks {
+        let mut networks = Vec::new();
+        for (index, text) in texts.iter().enumerate() {
+            match network(text) {
+                Ok(network) => networks.push(network),
+                Err(expected) => {
+                    self.error(
+                        &format!("{pointer}/{index}"),
+                        format!("expected {expected}"),
+                    )
+                    .label("for example \"192.0.2.1\", \"10.0.0.0/8\" or \"2001:db8::/32\"");
+                }
+            }
+        }
+        Networks(networks)
+    }
+
     /// Reads a backend's URL.
     pub(super) fn backend_url(&mut self, pointer: &str, text: &str) -> Option<BackendUrl> {
         match parse(text) {
@@ -54,6 +75,23 @@ pub(super) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
         || (one.ip().is_unspecified() && one.is_ipv4() == other.is_ipv4())
         || (other.ip().is_unspecified() && one.is_ipv4() == other.is_ipv4());
     one.port() != 0 && one.port() == other.port() && same_host
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.into());
+    }
+    let network: IpNet = text
+        .parse()
+        .map_err(|_| "an address or a network".to_owned())?;
+    // `10.1.2.3/8` may have been meant as either.
+    match network.trunc() {
+        whole if whole == network => Ok(network),
+        whole => Err(format!(
+            "`{whole}` for the network, or `{}`",
+            network.addr()
+        )),
+    }
 }
 
 fn parse(text: &str) -> Result<BackendUrl, &'static str> {

@@ -32,7 +32,8 @@ pub(super) fn resolve(
         listen,
         tls,
         workers: usize::try_from(workers).unwrap_or(usize::MAX),
-        proxy_protocol: typed.proxy_protocol,
+        proxy_protocol_from: checker
+            .networks("/server/proxy_protocol_from", &typed.proxy_protocol_from),
         header_timeout: typed.header_timeout.0,
         max_body_bytes: checker.size(
             "/server/max_body_bytes",

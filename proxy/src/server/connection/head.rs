@@ -13,10 +13,6 @@ use super::super::phase::{self, Phase};
 use super::transport::Activity;
 use super::{Settings, Unreadable};
 
-/// How long an idle connection stays when another process has taken over: whoever uses it meanwhile
-/// is answered, and told to connect anew.
-const HANDED_OVER_IDLE: Duration = Duration::from_secs(2);
-
 /// How long a client may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Waits {
@@ -83,11 +79,6 @@ pub(super) async fn awaited<T>(
                 Poll::Ready(done) => Awaited::Here(done),
                 Poll::Pending => Awaited::Stopping,
             };
-        }
-        if now == Phase::HandedOver && !begun {
-            let soon = Instant::now() + HANDED_OVER_IDLE;
-            let until = limit.deadline().min(soon);
-            limit.as_mut().reset(until);
         }
         tokio::select! {
             biased;

@@ -16,7 +16,8 @@ mod http2;
 mod proxy_header;
 mod transport;
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,12 +32,16 @@ use self::head::{Awaited, Waits};
 use self::transport::Transport;
 use super::phase;
 use crate::admission::{Connections, Standing};
+use crate::telemetry::Metrics;
 
 /// What answers the requests of a listener.
 #[async_trait]
 pub(super) trait Application: Send + Sync + 'static {
     /// What holds for connections and requests that begin now.
     fn settings(&self) -> Settings;
+
+    /// Whether a connection from there must begin with a PROXY protocol header.
+    fn is_balancer(&self, address: IpAddr) -> bool;
 
     /// Answers the request whose head `session` has read. None: the connection must close.
     async fn serve(&self, session: &mut ServerSession, standing: Standing) -> Option<()>;
@@ -48,8 +53,6 @@ pub(super) trait Application: Send + Sync + 'static {
 /// A connection's limits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
-    /// Connections begin with a PROXY protocol header.
-    pub(super) proxy_protocol: bool,
     /// For a handshake, the first head, and every further head from its first byte.
     pub(super) header_timeout: Duration,
     /// For the first byte of a further request.
@@ -93,8 +96,7 @@ pub(super) struct Listener<A> {
     pub(super) app: Arc<A>,
     /// None: plain HTTP.
     pub(super) tls: Option<Arc<Acceptor>>,
-    /// By `result`: `ok`, `failed`, `timeout`.
-    pub(super) handshakes: IntCounterVec,
+    pub(super) metrics: Arc<Metrics>,
     /// Who may connect.
     pub(super) connections: Arc<Connections>,
 }
@@ -114,15 +116,12 @@ pub(super) async fn run<A: Application>(
         silence: settings.header_timeout,
         head: settings.header_timeout,
     };
-    if settings.proxy_protocol {
+    if listener.app.is_balancer(peer.ip()) {
         let header = proxy_header::read(&mut transport);
-        match head::awaited(header, &activity, waits, &mut phase).await {
-            Awaited::Here(Ok(())) => {}
-            Awaited::Here(Err(error)) => {
-                tracing::debug!(%peer, %error, "no PROXY header: the connection is closed");
-                return;
-            }
-            Awaited::Silent | Awaited::Slow | Awaited::Stopping => return,
+        let awaited = head::awaited(header, &activity, waits, &mut phase).await;
+        let headers = &listener.metrics.proxy_headers;
+        if counted(headers, "PROXY header", peer, awaited).is_none() {
+            return;
         }
     }
     let opened = match &listener.tls {
@@ -130,8 +129,9 @@ pub(super) async fn run<A: Application>(
             let handshake = acceptor.tls_handshake(transport);
             let awaited = head::awaited(handshake, &activity, waits, &mut phase).await;
             activity.arm(); // the handshake's bytes are no request's
-            let stream = shaken(&listener.handshakes, peer, awaited);
-            stream.map(|stream| {
+            let handshakes = &listener.metrics.tls_handshakes;
+            counted(handshakes, "TLS handshake", peer, awaited).map(|stream| {
+                let stream: Stream = Box::new(stream);
                 let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
                 (stream, is_http2)
             })
@@ -153,22 +153,23 @@ pub(super) async fn run<A: Application>(
     }
 }
 
-/// Counts a handshake, and gives its stream.
-fn shaken<S: pingora::protocols::IO + 'static>(
-    handshakes: &IntCounterVec,
+/// Counts what came of a connection's beginning, and gives it. `what` is for the log.
+fn counted<T, E: fmt::Display>(
+    counts: &IntCounterVec,
+    what: &str,
     peer: SocketAddr,
-    awaited: Awaited<pingora::Result<S>>,
-) -> Option<Stream> {
-    let (result, stream) = match awaited {
-        Awaited::Here(Ok(stream)) => ("ok", Some(Box::new(stream) as Stream)),
+    awaited: Awaited<Result<T, E>>,
+) -> Option<T> {
+    let (result, begun) = match awaited {
+        Awaited::Here(Ok(begun)) => ("ok", Some(begun)),
         Awaited::Here(Err(error)) => {
             // Scanners fail here all day: the count tells enough.
-            tracing::debug!(%peer, %error, "TLS handshake failed");
+            tracing::debug!(%peer, %error, "{what} failed");
             ("failed", None)
         }
         Awaited::Silent | Awaited::Slow => ("timeout", None),
         Awaited::Stopping => return None,
     };
-    handshakes.with_label_values(&[result]).inc();
-    stream
+    counts.with_label_values(&[result]).inc();
+    begun
 }

@@ -2,8 +2,8 @@
 //!
 //! The old process starts the new one with a socket as its standard input, and sends the listening
 //! sockets over it; the new one gets ready, says so, and waits for leave to accept. So a new
-//! process that fails has touched no client, and at every moment one of the two accepts. What the two say to each other, a
-//! line each: `ready`, answered by `go`; or `refused: WHY`.
+//! process that fails has touched no client, and at every moment one of the two accepts. What the two
+//! say to each other, a line each: `ready`, answered by `go`; or `refused: WHY`.
 //!
 //! [`start`] is the old process's side, [`Predecessor`] the new one's.
 
@@ -81,12 +81,11 @@ pub(super) async fn start(
             Err(UpgradeError::Late(limit))
         }
         Ok(Some(Line::Ready)) => {
-            let id = candidate.accepted();
             // If it died just now, this fails, and its sockets are still ours.
             link.say(handshake::GO)
                 .await
                 .map_err(UpgradeError::Sockets)?;
-            Ok(id)
+            Ok(candidate.accepted())
         }
         Ok(Some(Line::Refused(why))) => Err(UpgradeError::Refused(why)),
         Ok(Some(Line::Go) | None) => Err(UpgradeError::Ended(candidate.ended().await?)),
