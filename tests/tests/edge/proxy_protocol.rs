@@ -13,7 +13,7 @@ const V2: &[u8] =
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x07\xc0\x00\x02\x01\x12\x68\x01\xbb";
 
 fn balancers(networks: &[&str]) -> toml::Value {
-    networks.iter().copied().collect::<Vec<_>>().into()
+    networks.to_vec().into()
 }
 
 async fn after(address: SocketAddr, header: &[u8]) -> TcpStream {
