@@ -1,11 +1,13 @@
 //! Passes a request on whose body nobody reads, as a stream in both directions.
 //!
-//! The path gives the label where it says enough. Another attempt is made only while no byte of the
+//! The path gives the label where it says enough. [`upload`] carries a body. Another attempt is made only while no byte of the
 //! body has been taken from the client; and where a backend may have worked on the request, or says
 //! so by a 502, 503 or 504, only for methods that may be repeated (RFC 9110 §9.2.2), unless the route
 //! says otherwise.
 
 use std::sync::Arc;
+
+use tokio::time::timeout_at;
 
 use super::answer::{Answer, Body, Relayed};
 use super::authenticate::Caller;
@@ -16,9 +18,10 @@ use super::context::RequestContext;
 use super::error::{Error, Result};
 use super::route::{self, Facts, Target};
 use super::snapshot::Snapshot;
+use super::upload::{self, Bounds};
 use crate::config::Label;
 use crate::telemetry::Stage;
-use crate::upstream::{self, AttemptError, Exchange, Outgoing, Retry, Wrote};
+use crate::upstream::{self, AttemptError, Exchange, Outgoing, Retry};
 
 /// Routes by the path and opens the exchange, body included.
 ///
@@ -47,6 +50,12 @@ pub(super) async fn run(
     if content_length(&head.headers).is_some_and(|length| length > limit as u64) {
         return Err(Error::BodyTooLarge { limit });
     }
+    let bounds = Bounds {
+        bytes: limit,
+        within: snapshot.config.server.body_timeout,
+    };
+    let deadline = cx.started + target.route.timeouts.total;
+    cx.deadline = Some(deadline);
     // A body may take as long to come as an answer.
     drop(snapshot);
     let mut candidates = balance::run(cx, &target);
@@ -68,8 +77,9 @@ pub(super) async fn run(
             may_resend: ambiguous,
         };
         let pool = candidate.hop.pool.config().name.clone();
-        let opened = open(client, head, &target, candidate.picked, out, limit).await;
-        match opened {
+        let opening = open(client, head, &target, candidate.picked, out, bounds);
+        let opened = timeout_at(deadline.into(), opening).await;
+        match opened.unwrap_or(Err(Stop::Request(Error::DeadlineExceeded))) {
             Ok(exchange) => {
                 let is_gateway_error = matches!(exchange.status().as_u16(), 502..=504);
                 let answer = relayed(exchange);
@@ -79,7 +89,7 @@ pub(super) async fn run(
                 // Kept for the client, in case nobody gives a better answer.
                 last = Some(Ok(answer));
             }
-            Err(Stop::Client(error)) => return Err(error),
+            Err(Stop::Request(error)) => return Err(error),
             Err(Stop::Upstream { source, untouched }) => {
                 if source.is_free() {
                     candidates.not_reached();
@@ -127,13 +137,28 @@ fn spent(cx: &mut RequestContext, mut answer: Answer) -> Answer {
 }
 
 /// Why an exchange did not come about.
-enum Stop {
-    Client(Error),
+pub(super) enum Stop {
+    /// The request cannot go on.
+    Request(Error),
     Upstream {
         source: AttemptError,
         /// No byte of the body has been taken from the client.
         untouched: bool,
     },
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Request(error)
+    }
+}
+
+/// The failure of a backend that has got nothing of a body.
+fn untouched(source: AttemptError) -> Stop {
+    Stop::Upstream {
+        source,
+        untouched: true,
+    }
 }
 
 async fn open(
@@ -142,58 +167,17 @@ async fn open(
     target: &Target,
     picked: upstream::Picked,
     out: Outgoing,
-    limit: usize,
+    bounds: Bounds,
 ) -> std::result::Result<Exchange, Stop> {
     let timeouts = &target.route.timeouts;
-    let length = content_length(&head.headers);
     if !client.has_body() {
         let work = async { Ok(Exchange::open(picked, &out, timeouts).await) };
-        return client
-            .unless_gone(work)
-            .await
-            .map_err(Stop::Client)?
-            .map_err(|source| Stop::Upstream {
-                source,
-                untouched: true,
-            });
+        return client.unless_gone(work).await?.map_err(untouched);
     }
-    // The client is watched only once its body has been read.
-    let mut sending = Exchange::start(picked, out, length, timeouts)
-        .await
-        .map_err(|source| Stop::Upstream {
-            source,
-            untouched: true,
-        })?;
-    let mut left = limit;
-    while let Some(chunk) = client.chunk().await.map_err(Stop::Client)? {
-        left = left
-            .checked_sub(chunk.len())
-            .ok_or(Stop::Client(Error::BodyTooLarge { limit }))?;
-        // The upstream may have answered already (413): its head is read below.
-        match sending.write(chunk).await {
-            Ok(Wrote::More) => {}
-            Ok(Wrote::Stop) => {
-                client.leave_body();
-                break;
-            }
-            Err(source) => {
-                return Err(Stop::Upstream {
-                    source,
-                    untouched: false,
-                });
-            }
-        }
-    }
-    // Boxed: it is large.
-    let work = Box::pin(async { Ok(sending.finish().await) });
-    client
-        .unless_gone(work)
-        .await
-        .map_err(Stop::Client)?
-        .map_err(|source| Stop::Upstream {
-            source,
-            untouched: false,
-        })
+    // The client is watched only once something of its body has been read.
+    let length = content_length(&head.headers);
+    let sending = Exchange::start(picked, out, length, timeouts).await;
+    upload::run(client, sending.map_err(untouched)?, bounds).await
 }
 
 /// The label that a path gives on its own.
