@@ -19,7 +19,7 @@ use super::error::{Error, Result};
 use super::route::{self, Facts, Target};
 use super::snapshot::Snapshot;
 use super::upload::{self, Bounds};
-use crate::config::Label;
+use crate::config::{BackendName, Label, PoolName};
 use crate::telemetry::Stage;
 use crate::upstream::{self, AttemptError, Exchange, Outgoing, Retry};
 
@@ -34,49 +34,28 @@ pub(super) async fn run(
     client: &mut Client<'_>,
     head: &Head,
 ) -> Result<Answer> {
-    let class = Class {
-        label: label_of(head.plain_path()).map(Label::new),
-        ..Class::default()
-    };
-    classify::note_label(cx, &snapshot, class.label.as_ref());
-    let facts = Facts {
-        head,
-        caller,
-        class: &class,
-        prompt: None,
-    };
-    let target = route::run(cx, &snapshot, &facts)?;
-    let limit = snapshot.config.server.max_body_bytes;
-    if content_length(&head.headers).is_some_and(|length| length > limit as u64) {
-        return Err(Error::BodyTooLarge { limit });
-    }
-    let bounds = Bounds {
-        bytes: limit,
-        within: snapshot.config.server.body_timeout,
-    };
-    let deadline = cx.started + target.route.timeouts.total;
-    cx.deadline = Some(deadline);
+    let (target, bounds) = routed(cx, &snapshot, caller, head)?;
     // A body may take as long to come as an answer.
     drop(snapshot);
+    let deadline = cx.started + target.route.timeouts.total;
+    cx.deadline = Some(deadline);
     let mut candidates = balance::run(cx, &target);
     cx.enter(Stage::Forward);
     let ambiguous = target.route.retry_ambiguous;
     let ambiguous = ambiguous.unwrap_or_else(|| head.method.is_idempotent());
     let mut last = None;
     while let Some(candidate) = candidates.next() {
+        let hop = candidate.hop.pool.config();
+        let (pool, backend) = (hop.name.clone(), candidate.picked.backend.name().clone());
         cx.record.attempts += 1;
-        cx.record.pool = Some(candidate.hop.pool.config().name.clone());
-        let backend = candidate.picked.backend.name().clone();
-        cx.record.backend = Some(backend.clone());
-        let bearer = caller.bearer.as_deref();
+        note(cx, &pool, &backend);
         let out = Outgoing {
             method: head.method.clone(),
             path: head.path_and_query.clone(),
-            headers: upstream::headers::relayed(&head.headers, candidate.hop.pool.config(), bearer),
+            headers: upstream::headers::relayed(&head.headers, hop, caller.bearer.as_deref()),
             body: bytes::Bytes::new(),
             may_resend: ambiguous,
         };
-        let pool = candidate.hop.pool.config().name.clone();
         let opening = open(client, head, &target, candidate.picked, out, bounds);
         let opened = timeout_at(deadline.into(), opening).await;
         match opened.unwrap_or(Err(Stop::Request(Error::DeadlineExceeded))) {
@@ -86,8 +65,7 @@ pub(super) async fn run(
                 if !is_gateway_error || client.has_body() || !ambiguous {
                     return Ok(answer);
                 }
-                // Kept for the client, in case nobody gives a better answer.
-                last = Some(Ok(answer));
+                last = Some(Last::Answer(answer, pool, backend));
             }
             Err(Stop::Request(error)) => return Err(error),
             Err(Stop::Upstream { source, untouched }) => {
@@ -101,17 +79,63 @@ pub(super) async fn run(
                         Retry::Never => false,
                     };
                 let error = Error::of_attempt(pool, backend, source);
-                match last {
-                    Some(Ok(_)) if again => {}
-                    Some(Ok(answer)) => return Ok(spent(cx, answer)),
-                    _ if again => last = Some(Err(error)),
-                    _ => return Err(error),
+                last = match last {
+                    Some(answer @ Last::Answer(..)) => Some(answer),
+                    _ => Some(Last::Error(error)),
+                };
+                if !again {
+                    break;
                 }
             }
         }
     }
-    last.unwrap_or_else(|| Err(candidates.none_left(&target)))
-        .map(|answer| spent(cx, answer))
+    match last {
+        Some(Last::Answer(answer, pool, backend)) => Ok(spent(cx, answer, &pool, backend)),
+        Some(Last::Error(error)) => Err(error),
+        None => Err(candidates.none_left(&target)),
+    }
+}
+
+/// What the client gets when no attempt gives it anything better.
+enum Last {
+    /// An upstream's own error, and who gave it.
+    Answer(Answer, PoolName, BackendName),
+    Error(Error),
+}
+
+/// Routes by the path.
+fn routed(
+    cx: &mut RequestContext,
+    snapshot: &Snapshot,
+    caller: &Caller,
+    head: &Head,
+) -> Result<(Target, Bounds)> {
+    let class = Class {
+        label: label_of(head.plain_path()).map(Label::new),
+        ..Class::default()
+    };
+    classify::note_label(cx, snapshot, class.label.as_ref());
+    let facts = Facts {
+        head,
+        caller,
+        class: &class,
+        prompt: None,
+    };
+    let target = route::run(cx, snapshot, &facts)?;
+    let limit = snapshot.config.server.max_body_bytes;
+    if content_length(&head.headers).is_some_and(|length| length > limit as u64) {
+        return Err(Error::BodyTooLarge { limit });
+    }
+    let bounds = Bounds {
+        bytes: limit,
+        within: snapshot.config.server.body_timeout,
+    };
+    Ok((target, bounds))
+}
+
+fn note(cx: &mut RequestContext, pool: &PoolName, backend: &BackendName) {
+    cx.record.pool = Some(pool.clone());
+    cx.record.backend = Some(backend.clone());
 }
 
 fn relayed(exchange: Exchange) -> Answer {
@@ -126,11 +150,15 @@ fn relayed(exchange: Exchange) -> Answer {
 }
 
 /// An upstream's own error, when no attempt is left.
-fn spent(cx: &mut RequestContext, mut answer: Answer) -> Answer {
-    if let Some(backend) = cx.record.backend.clone() {
-        let status = answer.status.as_u16();
-        cx.fail(&Error::UpstreamErrorStatus { backend, status });
-    }
+fn spent(
+    cx: &mut RequestContext,
+    mut answer: Answer,
+    pool: &PoolName,
+    backend: BackendName,
+) -> Answer {
+    note(cx, pool, &backend);
+    let status = answer.status.as_u16();
+    cx.fail(&Error::UpstreamErrorStatus { backend, status });
     let (name, value) = Error::RETRIES_SPENT;
     answer.headers.insert(name, value);
     answer
