@@ -15,6 +15,7 @@
 mod canonical_request;
 mod config;
 mod edits;
+mod event_stream;
 mod json;
 mod plugin_output;
 mod talk;
@@ -29,16 +30,21 @@ use crate::config::{Overrides, Slot, load_str};
 pub use canonical_request::canonical_request;
 pub use config::config;
 pub use edits::edits;
+pub use event_stream::event_stream;
 pub use plugin_output::plugin_output;
+
+#[cfg(test)]
+pub(crate) use event_stream::by_the_book;
 
 /// Takes an input.
 pub type Target = fn(&[u8]);
 
 /// All targets by their names.
-pub const TARGETS: [(&str, Target); 4] = [
+pub const TARGETS: [(&str, Target); 5] = [
     ("canonical_request", canonical_request),
     ("config", config),
     ("edits", edits),
+    ("event_stream", event_stream),
     ("plugin_output", plugin_output),
 ];
 

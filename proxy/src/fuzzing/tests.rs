@@ -108,7 +108,7 @@ fn mutate(input: &mut Vec<u8>, mutation: &Mutation, seeds: &[(String, Vec<u8>)])
 }
 
 /// Words that inputs are made of, so that changes of them have a meaning.
-const WORDS: [&str; 24] = [
+const WORDS: [&str; 29] = [
     "\"",
     "\\",
     "\\u0000",
@@ -133,6 +133,11 @@ const WORDS: [&str; 24] = [
     "'''",
     "NaN",
     "\u{7f}",
+    "\r",
+    "\r\n",
+    "\n\n",
+    "data: ",
+    "data: [DONE]\n\n",
 ];
 
 /// Gives a target its seeds, then `cases` mutations of them.
@@ -184,6 +189,11 @@ fn config_holds_for_seeds_and_mutations() {
 #[test]
 fn edits_hold_for_seeds_and_mutations() {
     run("edits", 3_000);
+}
+
+#[test]
+fn event_stream_holds_for_seeds_and_mutations() {
+    run("event_stream", 5_000);
 }
 
 #[test]

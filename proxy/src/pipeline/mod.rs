@@ -34,6 +34,7 @@ mod snapshot;
 mod store;
 mod stream;
 mod target;
+mod upload;
 
 use std::sync::Arc;
 

@@ -1,11 +1,13 @@
 //! Passes a request on whose body nobody reads, as a stream in both directions.
 //!
-//! The path gives the label where it says enough. Another attempt is made only while no byte of the
+//! The path gives the label where it says enough. [`upload`] carries a body. Another attempt is made only while no byte of the
 //! body has been taken from the client; and where a backend may have worked on the request, or says
 //! so by a 502, 503 or 504, only for methods that may be repeated (RFC 9110 §9.2.2), unless the route
 //! says otherwise.
 
 use std::sync::Arc;
+
+use tokio::time::timeout_at;
 
 use super::answer::{Answer, Body, Relayed};
 use super::authenticate::Caller;
@@ -16,9 +18,10 @@ use super::context::RequestContext;
 use super::error::{Error, Result};
 use super::route::{self, Facts, Target};
 use super::snapshot::Snapshot;
-use crate::config::Label;
+use super::upload::{self, Bounds};
+use crate::config::{BackendName, Label, PoolName};
 use crate::telemetry::Stage;
-use crate::upstream::{self, AttemptError, Exchange, Outgoing, Retry, Wrote};
+use crate::upstream::{self, AttemptError, Exchange, Outgoing, Retry};
 
 /// Routes by the path and opens the exchange, body included.
 ///
@@ -31,55 +34,40 @@ pub(super) async fn run(
     client: &mut Client<'_>,
     head: &Head,
 ) -> Result<Answer> {
-    let class = Class {
-        label: label_of(head.plain_path()).map(Label::new),
-        ..Class::default()
-    };
-    classify::note_label(cx, &snapshot, class.label.as_ref());
-    let facts = Facts {
-        head,
-        caller,
-        class: &class,
-        prompt: None,
-    };
-    let target = route::run(cx, &snapshot, &facts)?;
-    let limit = snapshot.config.server.max_body_bytes;
-    if content_length(&head.headers).is_some_and(|length| length > limit as u64) {
-        return Err(Error::BodyTooLarge { limit });
-    }
+    let (target, bounds) = routed(cx, &snapshot, caller, head)?;
     // A body may take as long to come as an answer.
     drop(snapshot);
+    let deadline = cx.started + target.route.timeouts.total;
+    cx.deadline = Some(deadline);
     let mut candidates = balance::run(cx, &target);
     cx.enter(Stage::Forward);
     let ambiguous = target.route.retry_ambiguous;
     let ambiguous = ambiguous.unwrap_or_else(|| head.method.is_idempotent());
     let mut last = None;
     while let Some(candidate) = candidates.next() {
+        let hop = candidate.hop.pool.config();
+        let (pool, backend) = (hop.name.clone(), candidate.picked.backend.name().clone());
         cx.record.attempts += 1;
-        cx.record.pool = Some(candidate.hop.pool.config().name.clone());
-        let backend = candidate.picked.backend.name().clone();
-        cx.record.backend = Some(backend.clone());
-        let bearer = caller.bearer.as_deref();
+        note(cx, &pool, &backend);
         let out = Outgoing {
             method: head.method.clone(),
             path: head.path_and_query.clone(),
-            headers: upstream::headers::relayed(&head.headers, candidate.hop.pool.config(), bearer),
+            headers: upstream::headers::relayed(&head.headers, hop, caller.bearer.as_deref()),
             body: bytes::Bytes::new(),
             may_resend: ambiguous,
         };
-        let pool = candidate.hop.pool.config().name.clone();
-        let opened = open(client, head, &target, candidate.picked, out, limit).await;
-        match opened {
+        let opening = open(client, head, &target, candidate.picked, out, bounds);
+        let opened = timeout_at(deadline.into(), opening).await;
+        match opened.unwrap_or(Err(Stop::Request(Error::DeadlineExceeded))) {
             Ok(exchange) => {
                 let is_gateway_error = matches!(exchange.status().as_u16(), 502..=504);
                 let answer = relayed(exchange);
                 if !is_gateway_error || client.has_body() || !ambiguous {
                     return Ok(answer);
                 }
-                // Kept for the client, in case nobody gives a better answer.
-                last = Some(Ok(answer));
+                last = Some(Last::Answer(answer, pool, backend));
             }
-            Err(Stop::Client(error)) => return Err(error),
+            Err(Stop::Request(error)) => return Err(error),
             Err(Stop::Upstream { source, untouched }) => {
                 if source.is_free() {
                     candidates.not_reached();
@@ -91,17 +79,63 @@ pub(super) async fn run(
                         Retry::Never => false,
                     };
                 let error = Error::of_attempt(pool, backend, source);
-                match last {
-                    Some(Ok(_)) if again => {}
-                    Some(Ok(answer)) => return Ok(spent(cx, answer)),
-                    _ if again => last = Some(Err(error)),
-                    _ => return Err(error),
+                last = match last {
+                    Some(answer @ Last::Answer(..)) => Some(answer),
+                    _ => Some(Last::Error(error)),
+                };
+                if !again {
+                    break;
                 }
             }
         }
     }
-    last.unwrap_or_else(|| Err(candidates.none_left(&target)))
-        .map(|answer| spent(cx, answer))
+    match last {
+        Some(Last::Answer(answer, pool, backend)) => Ok(spent(cx, answer, &pool, backend)),
+        Some(Last::Error(error)) => Err(error),
+        None => Err(candidates.none_left(&target)),
+    }
+}
+
+/// What the client gets when no attempt gives it anything better.
+enum Last {
+    /// An upstream's own error, and who gave it.
+    Answer(Answer, PoolName, BackendName),
+    Error(Error),
+}
+
+/// Routes by the path.
+fn routed(
+    cx: &mut RequestContext,
+    snapshot: &Snapshot,
+    caller: &Caller,
+    head: &Head,
+) -> Result<(Target, Bounds)> {
+    let class = Class {
+        label: label_of(head.plain_path()).map(Label::new),
+        ..Class::default()
+    };
+    classify::note_label(cx, snapshot, class.label.as_ref());
+    let facts = Facts {
+        head,
+        caller,
+        class: &class,
+        prompt: None,
+    };
+    let target = route::run(cx, snapshot, &facts)?;
+    let limit = snapshot.config.server.max_body_bytes;
+    if content_length(&head.headers).is_some_and(|length| length > limit as u64) {
+        return Err(Error::BodyTooLarge { limit });
+    }
+    let bounds = Bounds {
+        bytes: limit,
+        within: snapshot.config.server.body_timeout,
+    };
+    Ok((target, bounds))
+}
+
+fn note(cx: &mut RequestContext, pool: &PoolName, backend: &BackendName) {
+    cx.record.pool = Some(pool.clone());
+    cx.record.backend = Some(backend.clone());
 }
 
 fn relayed(exchange: Exchange) -> Answer {
@@ -116,24 +150,43 @@ fn relayed(exchange: Exchange) -> Answer {
 }
 
 /// An upstream's own error, when no attempt is left.
-fn spent(cx: &mut RequestContext, mut answer: Answer) -> Answer {
-    if let Some(backend) = cx.record.backend.clone() {
-        let status = answer.status.as_u16();
-        cx.fail(&Error::UpstreamErrorStatus { backend, status });
-    }
+fn spent(
+    cx: &mut RequestContext,
+    mut answer: Answer,
+    pool: &PoolName,
+    backend: BackendName,
+) -> Answer {
+    note(cx, pool, &backend);
+    let status = answer.status.as_u16();
+    cx.fail(&Error::UpstreamErrorStatus { backend, status });
     let (name, value) = Error::RETRIES_SPENT;
     answer.headers.insert(name, value);
     answer
 }
 
 /// Why an exchange did not come about.
-enum Stop {
-    Client(Error),
+pub(super) enum Stop {
+    /// The request cannot go on.
+    Request(Error),
     Upstream {
         source: AttemptError,
         /// No byte of the body has been taken from the client.
         untouched: bool,
     },
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Request(error)
+    }
+}
+
+/// The failure of a backend that has got nothing of a body.
+fn untouched(source: AttemptError) -> Stop {
+    Stop::Upstream {
+        source,
+        untouched: true,
+    }
 }
 
 async fn open(
@@ -142,58 +195,17 @@ async fn open(
     target: &Target,
     picked: upstream::Picked,
     out: Outgoing,
-    limit: usize,
+    bounds: Bounds,
 ) -> std::result::Result<Exchange, Stop> {
     let timeouts = &target.route.timeouts;
-    let length = content_length(&head.headers);
     if !client.has_body() {
         let work = async { Ok(Exchange::open(picked, &out, timeouts).await) };
-        return client
-            .unless_gone(work)
-            .await
-            .map_err(Stop::Client)?
-            .map_err(|source| Stop::Upstream {
-                source,
-                untouched: true,
-            });
+        return client.unless_gone(work).await?.map_err(untouched);
     }
-    // The client is watched only once its body has been read.
-    let mut sending = Exchange::start(picked, out, length, timeouts)
-        .await
-        .map_err(|source| Stop::Upstream {
-            source,
-            untouched: true,
-        })?;
-    let mut left = limit;
-    while let Some(chunk) = client.chunk().await.map_err(Stop::Client)? {
-        left = left
-            .checked_sub(chunk.len())
-            .ok_or(Stop::Client(Error::BodyTooLarge { limit }))?;
-        // The upstream may have answered already (413): its head is read below.
-        match sending.write(chunk).await {
-            Ok(Wrote::More) => {}
-            Ok(Wrote::Stop) => {
-                client.leave_body();
-                break;
-            }
-            Err(source) => {
-                return Err(Stop::Upstream {
-                    source,
-                    untouched: false,
-                });
-            }
-        }
-    }
-    // Boxed: it is large.
-    let work = Box::pin(async { Ok(sending.finish().await) });
-    client
-        .unless_gone(work)
-        .await
-        .map_err(Stop::Client)?
-        .map_err(|source| Stop::Upstream {
-            source,
-            untouched: false,
-        })
+    // The client is watched only once something of its body has been read.
+    let length = content_length(&head.headers);
+    let sending = Exchange::start(picked, out, length, timeouts).await;
+    upload::run(client, sending.map_err(untouched)?, bounds).await
 }
 
 /// The label that a path gives on its own.

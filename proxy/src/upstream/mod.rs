@@ -41,4 +41,4 @@ pub(crate) use errors::{AttemptError, Retry, UpstreamError};
 pub(crate) use exchange::Exchange;
 pub(crate) use registry::{Pools, Registry};
 pub(crate) use request::Outgoing;
-pub(crate) use upload::Wrote;
+pub(crate) use upload::{Upload, Wrote};

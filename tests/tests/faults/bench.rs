@@ -48,10 +48,16 @@ pub(crate) struct Outcome {
 impl Bench {
     /// With the route's own settings.
     pub(crate) async fn new(route: Route) -> Self {
+        Self::with(route, |config| config).await
+    }
+
+    /// With settings beyond those of the route.
+    pub(crate) async fn with(route: Route, settings: impl FnOnce(Config) -> Config) -> Self {
         let backend = Faulty::new();
         let pool = Pool::new("main").url(backend.url());
         let config = Config::new().cached().pool(pool).route(route);
-        let proxy = Proxy::start(&config.set("server.workers", 1)).await;
+        let config = settings(config.set("server.workers", 1));
+        let proxy = Proxy::start(&config).await;
         let bench = Self {
             backend,
             proxy,

@@ -9,8 +9,9 @@ use sluicegate_tests::{
 
 use crate::bench::{Bench, answer, json, pause};
 
-/// The beginning of an event stream.
-const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+/// The beginning of an event stream, in a chunk that is longer than all that comes of it.
+const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+    transfer-encoding: chunked\r\n\r\n1000\r\n";
 const ROLE: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\"}}]}\n\n";
 const TOKEN: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
 
@@ -219,23 +220,27 @@ async fn large_plain_answer_cut_in_its_middle_is_cut_at_the_client_too() {
 #[tokio::test]
 async fn stream_cut_before_its_content_is_tried_again_and_after_it_an_error_event() {
     let bench = Bench::new(Route::to("main")).await;
-    for end in [End::Reset] {
+    for end in ENDS {
         let begun = format!("{STREAM}{ROLE}");
         let outcome = bench
-            .ask_broken(&ask_streaming("before"), async |backend| {
-                (
-                    cut(backend, &begun, end).await,
-                    cut(backend, &begun, end).await,
-                )
-            })
+            .ask_broken(
+                &ask_streaming(&format!("before, {end:?}")),
+                async |backend| {
+                    (
+                        cut(backend, &begun, end).await,
+                        cut(backend, &begun, end).await,
+                    )
+                },
+            )
             .await;
         outcome.is_error("before", 502, "upstream_broken");
         outcome.attempts_were("before", "2xx 2");
         let begun = format!("{STREAM}{ROLE}{TOKEN}");
         let outcome = bench
-            .ask_broken(&ask_streaming("after"), async |backend| {
-                cut(backend, &begun, end).await
-            })
+            .ask_broken(
+                &ask_streaming(&format!("after, {end:?}")),
+                async |backend| cut(backend, &begun, end).await,
+            )
             .await;
         assert_eq!(outcome.head.status(), 200);
         assert!(outcome.is_whole);

@@ -1,6 +1,8 @@
 //! Backends that die and come back under load: nobody notices but those whose answer had begun.
 //!
-//! `SLUICEGATE_FLAPPING_SECONDS=60` makes the runs as long as that; else they take seconds.
+//! `SLUICEGATE_FLAPPING_SECONDS=60` makes the runs as long as that; else they take seconds. A request
+//! has two attempts, so a run holds the next death back until those that met the last one are over:
+//! where the machine has no room for the load, backends flap more slowly.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -48,6 +50,8 @@ impl Seen {
 struct Load {
     seen: Arc<Seen>,
     stop: Arc<AtomicBool>,
+    /// Beginnings and ends of each client's requests: odd while one is under way.
+    turns: Arc<[AtomicUsize]>,
     clients: JoinSet<()>,
 }
 
@@ -56,24 +60,40 @@ impl Load {
         let mut load = Self {
             seen: Arc::default(),
             stop: Arc::default(),
+            turns: (0..CLIENTS).map(|_| AtomicUsize::new(0)).collect(),
             clients: JoinSet::new(),
         };
         for number in 0..CLIENTS {
             let (proxy, seen) = (Arc::clone(proxy), Arc::clone(&load.seen));
-            let stop = Arc::clone(&load.stop);
+            let (stop, turns) = (Arc::clone(&load.stop), Arc::clone(&load.turns));
             load.clients.spawn(async move {
                 let mut client = proxy.client().await;
                 for turn in number.. {
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
+                    turns[number].fetch_add(1, Ordering::SeqCst);
                     client = ask(&proxy, client, turn % 2 == 0, &seen).await;
+                    turns[number].fetch_add(1, Ordering::SeqCst);
                     // About a hundred a second: far below what the proxy and its backends can do.
                     pause(Duration::from_millis(400 + 25 * (number % 16) as u64)).await;
                 }
             });
         }
         load
+    }
+
+    /// Awaits the ends of all requests that are under way now.
+    async fn under_way_end(&self) {
+        let turn = |number: usize| self.turns[number].load(Ordering::SeqCst);
+        let mut met: Vec<_> = (0..CLIENTS).map(|number| (number, turn(number))).collect();
+        met.retain(|(_, turn)| turn % 2 == 1);
+        let left = || met.iter().filter(|(number, then)| turn(*number) == *then);
+        eventually("requests under way end", async || match left().count() {
+            0 => Ok(()),
+            count => Err(count),
+        })
+        .await;
     }
 
     async fn end(mut self) -> Arc<Seen> {
@@ -199,7 +219,7 @@ async fn backends_killed_and_revived_one_at_a_time_fail_nobody() {
     while Instant::now() < end {
         let backend = &backends[kills % backends.len()];
         backend.kill().await;
-        pause(Duration::from_millis(300)).await;
+        tokio::join!(pause(Duration::from_millis(300)), load.under_way_end());
         backend.revive();
         pause(Duration::from_millis(300)).await;
         kills += 1;
@@ -221,7 +241,7 @@ async fn two_backends_that_flap_in_turns_fail_nobody() {
     let mut turns = 0;
     backends[0].kill().await;
     while Instant::now() < end {
-        pause(HALF).await;
+        tokio::join!(pause(HALF), load.under_way_end());
         // One is always up: the one comes before the other goes.
         backends[turns % 2].revive();
         backends[(turns + 1) % 2].kill().await;
@@ -248,25 +268,16 @@ async fn dead_pool_says_so_in_under_a_second_and_serves_again_within_a_health_in
             assert!([502, 503].contains(&answer.status), "{answer:?}");
             assert_eq!(answer.header("x-should-retry"), Some("false"));
         }
-        assert!(
-            begun.elapsed() < Duration::from_secs(5),
-            "{:?} for five",
-            begun.elapsed()
-        );
+        let took = begun.elapsed();
+        eprintln!("round {round}: five errors in {took:?}");
+        assert!(took < Duration::from_secs(5), "{took:?} for five");
         // Long enough for the checks to have seen it.
         pause(3 * INTERVAL).await;
-        backends[round % 2].revive();
         let begun = Instant::now();
-        within("the pool serves again", async {
-            while client.send(&request).await.status != 200 {}
-        })
-        .await;
+        backends[round % 2].revive();
+        client.send(&request).await.expect_status(200);
         eprintln!("round {round}: back after {:?}", begun.elapsed());
-        assert!(
-            begun.elapsed() < INTERVAL + Duration::from_secs(1),
-            "{:?}",
-            begun.elapsed()
-        );
+        let begun = Instant::now();
         backends[(round + 1) % 2].revive();
         within("both have traffic again", async {
             let before = answers(&proxy).await;
@@ -280,6 +291,7 @@ async fn dead_pool_says_so_in_under_a_second_and_serves_again_within_a_health_in
             }
         })
         .await;
+        eprintln!("round {round}: both after {:?}", begun.elapsed());
     }
 }
 

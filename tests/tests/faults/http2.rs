@@ -1,13 +1,21 @@
 //! HTTP/2 backends frame by frame (RFC 9113): refusals, resets, and windows that stay shut.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use serde_json::Value;
-use sluicegate_tests::{ANSWER, Config, Faulty, Peer, Pool, Proxy, Request, Route, ask};
+use sluicegate_tests::{
+    ANSWER, Config, Faulty, Peer, Pool, Proxy, Request, Route, ask, ask_streaming, error_event,
+};
+
+use crate::bench::pause;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
@@ -16,11 +24,17 @@ const END_HEADERS: u8 = 4;
 const NO_ERROR: u32 = 0;
 const INTERNAL_ERROR: u32 = 2;
 const REFUSED_STREAM: u32 = 7;
+const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// `:status: 200` and `:status: 204` in HPACK's static table.
 const STATUS_200: &[u8] = &[0x88];
 const STATUS_204: &[u8] = &[0x89];
+/// A literal of the static table's name 31.
+const EVENT_STREAM: &[u8] = b"\x0f\x10\x11text/event-stream";
+
+/// SETTINGS_INITIAL_WINDOW_SIZE = 0: no byte of a body may be sent.
+const SHUT: &[u8] = &[0, 4, 0, 0, 0, 0];
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
@@ -53,12 +67,18 @@ impl Connection {
     }
 
     async fn try_request(&mut self) -> std::io::Result<u32> {
+        Ok(self.next(HEADERS).await?.0)
+    }
+
+    /// Reads up to the next frame of this kind: its stream and its payload.
+    async fn next(&mut self, kind: u8) -> std::io::Result<(u32, Bytes)> {
         loop {
             let head = self.peer.read(9).await?;
             let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-            self.peer.read(usize::try_from(length).unwrap()).await?;
-            if head[3] == HEADERS {
-                return Ok(u32::from_be_bytes([head[5], head[6], head[7], head[8]]));
+            let payload = self.peer.read(usize::try_from(length).unwrap()).await?;
+            if head[3] == kind {
+                let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+                return Ok((stream, payload));
             }
         }
     }
@@ -87,7 +107,17 @@ impl Connection {
 }
 
 /// A proxy before one backend that speaks HTTP/2, and the connection that it opened ahead.
-async fn proxy(backend: &Faulty, route: Route, settings: &[u8]) -> (Proxy, Connection) {
+async fn proxy(backend: &Faulty, route: Route, frame: &[u8]) -> (Proxy, Connection) {
+    proxy_with(backend, route, frame, |config| config).await
+}
+
+/// The same, with settings of the config beyond those of the route.
+async fn proxy_with(
+    backend: &Faulty,
+    route: Route,
+    frame: &[u8],
+    settings: impl FnOnce(Config) -> Config,
+) -> (Proxy, Connection) {
     let mut entry = toml::Table::new();
     entry.insert("url".into(), backend.url().into());
     entry.insert("protocol".into(), "h2".into());
@@ -96,7 +126,8 @@ async fn proxy(backend: &Faulty, route: Route, settings: &[u8]) -> (Proxy, Conne
         .pool(pool)
         .route(route)
         .set("server.workers", 1);
-    tokio::join!(Proxy::start(&config), Connection::accept(backend, settings))
+    let config = settings(config);
+    tokio::join!(Proxy::start(&config), Connection::accept(backend, frame))
 }
 
 /// Status, `error.code` if there is one, and the line of the access log.
@@ -219,32 +250,95 @@ async fn stream_reset_before_the_head_is_ambiguous_and_in_the_body_a_failure() {
 
 #[tokio::test]
 async fn window_that_stays_shut_is_504_and_so_is_one_that_shuts() {
+    let short = ask("short");
+    // The window is 65,535 bytes wide where nothing else is said.
+    let long = ask(&"x".repeat(200_000));
+    for (settings, request) in [(SHUT, &short), (&[], &long)] {
+        let backend = Faulty::new();
+        let route = Route::to("main").set("timeouts.between_bytes", "300ms");
+        let (proxy, mut connection) = proxy(&backend, route, settings).await;
+        let script = async {
+            connection.request().await;
+            connection.request().await
+        };
+        let client = async {
+            let (status, code, line) = sent(&proxy, request, "shut").await;
+            assert_eq!((status, code), (504, "upstream_timeout".into()), "{line}");
+            assert_eq!(line["attempts"], 1);
+            // A request without a body needs no window: the connection is not blocked for others.
+            let mut client = proxy.client().await;
+            client.begin(&Request::get("/v1/files")).await;
+            client
+        };
+        let (stream, mut client) = tokio::join!(script, client);
+        connection
+            .send(HEADERS, END_HEADERS | END_STREAM, stream, STATUS_204)
+            .await;
+        assert_eq!(client.head().await.status(), 204);
+        assert_eq!(results(&proxy, "first_byte_timeout").await, 1.0);
+        proxy.await_idle().await;
+    }
+}
+
+#[tokio::test]
+async fn answer_that_stalls_is_an_error_event_and_its_stream_is_cancelled() {
     let backend = Faulty::new();
     let route = Route::to("main").set("timeouts.between_bytes", "300ms");
-    // SETTINGS_INITIAL_WINDOW_SIZE = 0: no byte of a body may be sent.
-    let (proxy, mut connection) = proxy(&backend, route, &[0, 4, 0, 0, 0, 0]).await;
+    let (proxy, mut connection) = proxy(&backend, route, &[]).await;
+    let token = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
     let script = async {
         let stream = connection.request().await;
-        let stalled = stream;
-        let stream = connection.request().await;
-        (stalled, stream, connection)
+        let head = [STATUS_200, EVENT_STREAM].concat();
+        connection.send(HEADERS, END_HEADERS, stream, &head).await;
+        connection.send(DATA, 0, stream, token.as_bytes()).await;
+        let (cancelled, code) = connection.next(RST_STREAM).await.unwrap();
+        assert_eq!((cancelled, &code[..]), (stream, &CANCEL.to_be_bytes()[..]));
     };
-    let client = async {
-        let (status, code, line) = sent(&proxy, &ask("shut"), "shut").await;
-        assert_eq!((status, code), (504, "upstream_timeout".into()), "{line}");
-        assert_eq!(line["attempts"], 1);
-        // A request without a body needs no window: the connection is not blocked for others.
-        let mut client = proxy.client().await;
-        client.begin(&Request::get("/v1/files")).await;
-        client
-    };
-    let ((_, stream, mut connection), mut client) = tokio::join!(script, client);
-    connection
-        .send(HEADERS, END_HEADERS | END_STREAM, stream, STATUS_204)
-        .await;
-    assert_eq!(client.head().await.status(), 204);
-    assert_eq!(results(&proxy, "first_byte_timeout").await, 1.0);
+    let request = ask_streaming("hi");
+    let ((), answer) = tokio::join!(script, proxy.send(&request));
+    let error = error_event(&answer.expect_status(200).body);
+    assert_eq!(error["code"], "upstream_timeout");
     proxy.await_idle().await;
+}
+
+#[tokio::test]
+async fn upload_that_waits_for_its_window_is_not_the_clients_fault() {
+    let backend = Faulty::new();
+    let settings = |config: Config| config.set("server.body_timeout", "500ms");
+    let (proxy, mut connection) = proxy_with(&backend, Route::to("main"), SHUT, settings).await;
+    let script = async {
+        let stream = connection.request().await;
+        pause(Duration::from_millis(1500)).await;
+        let more = 5_u32.to_be_bytes();
+        connection.send(WINDOW_UPDATE, 0, stream, &more).await;
+        let (_, body) = connection.next(DATA).await.unwrap();
+        connection.answer(stream).await;
+        body
+    };
+    let upload = Request::new("POST", "/v1/files", Bytes::from("12345"));
+    let (body, answer) = tokio::join!(script, proxy.send(&upload));
+    assert_eq!(body, "12345");
+    assert_eq!(answer.expect_status(200).text(), ANSWER);
+}
+
+#[tokio::test]
+async fn client_that_leaves_while_its_upload_waits_for_a_window_cancels_it() {
+    let backend = Faulty::new();
+    let (proxy, mut connection) = proxy(&backend, Route::to("main"), SHUT).await;
+    for whole in [false, true] {
+        let mut client = proxy.client().await;
+        let head = "POST /v1/files HTTP/1.1\r\nhost: x\r\nx-request-id: gone-";
+        let length = if whole { 5 } else { 10 };
+        let upload = format!("{head}{length}\r\ncontent-length: {length}\r\n\r\n12345");
+        client.write_raw(upload.as_bytes()).await;
+        let stream = connection.request().await;
+        drop(client);
+        let (cancelled, code) = connection.next(RST_STREAM).await.unwrap();
+        assert_eq!((cancelled, &code[..]), (stream, &CANCEL.to_be_bytes()[..]));
+        proxy.await_idle().await;
+        let line = proxy.access_line(&format!("gone-{length}")).await;
+        assert_eq!(line["outcome"], "aborted");
+    }
 }
 
 #[tokio::test]

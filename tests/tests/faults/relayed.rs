@@ -1,9 +1,12 @@
 //! What is only passed on: no body is judged, and only methods that may be repeated are.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use serde_json::Value;
 use sluicegate_tests::{Request, Route};
 
-use crate::bench::{Bench, answer};
+use crate::bench::{Bench, answer, pause};
 
 #[tokio::test]
 async fn gateway_errors_of_relayed_reads_are_tried_again() {
@@ -133,7 +136,78 @@ async fn relayed_answer_that_breaks_off_is_cut_at_the_client_too() {
             .await;
         assert!(!outcome.is_whole, "it passes for whole");
         assert_eq!(outcome.line["outcome"], "upstream_failed");
+        assert_eq!(outcome.line["error"], "upstream_broken");
         outcome.attempts_were("cut", "2xx 1");
     }
+    bench.nothing_broken_is_cached().await;
+}
+
+#[tokio::test]
+async fn relayed_answer_that_never_ends_is_cut_when_the_total_has_passed() {
+    let bench = Bench::new(Route::to("main").set("timeouts.total", "600ms")).await;
+    let outcome = bench
+        .ask(&Request::get("/v1/files/a/content"), async |backend| {
+            let mut peer = backend.next().await;
+            peer.request().await;
+            peer.write("HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+                .await
+                .unwrap();
+            while peer.write("x").await.is_ok() {
+                pause(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    assert!(!outcome.is_whole, "it passes for whole");
+    assert_eq!(outcome.line["outcome"], "upstream_failed");
+    assert_eq!(outcome.line["error"], "deadline_exceeded");
+    bench.nothing_broken_is_cached().await;
+}
+
+/// The head of an upload of a thousand bytes, and the first of them.
+const UPLOAD: &[u8] = b"POST /v1/files HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nx";
+
+#[tokio::test]
+async fn upload_that_its_client_does_not_end_is_408_and_lets_the_backend_go() {
+    let bench = Bench::with(Route::to("main"), |config| {
+        config.set("server.body_timeout", "400ms")
+    })
+    .await;
+    // Silent, and as slow as can be.
+    for pause_ms in [None, Some(20)] {
+        let mut client = bench.proxy.client().await;
+        client.write_raw(UPLOAD).await;
+        let mut peer = bench.backend.next().await;
+        peer.request_head().await;
+        let dripping = async {
+            while let Some(ms) = pause_ms {
+                client.write_raw(b"x").await;
+                pause(Duration::from_millis(ms)).await;
+            }
+            std::future::pending::<()>().await
+        };
+        tokio::select! {
+            () = dripping => {}
+            () = peer.closed() => {}
+        }
+        assert_eq!(client.head().await.status(), 408);
+        let body = client.rest().await.unwrap();
+        let error: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(error["error"]["code"], "request_timeout");
+    }
+    bench.nothing_broken_is_cached().await;
+}
+
+#[tokio::test]
+async fn upload_that_takes_longer_than_the_total_is_504() {
+    let bench = Bench::new(Route::to("main").set("timeouts.total", "600ms")).await;
+    let mut client = bench.proxy.client().await;
+    client.write_raw(UPLOAD).await;
+    let mut peer = bench.backend.next().await;
+    peer.request_head().await;
+    peer.closed().await;
+    assert_eq!(client.head().await.status(), 504);
+    let body = client.rest().await.unwrap();
+    let error: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(error["error"]["code"], "deadline_exceeded");
     bench.nothing_broken_is_cached().await;
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::fuzzing::by_the_book;
 use proptest::prelude::*;
 
 /// Feeds the pieces; the events and the rest.
@@ -139,42 +140,6 @@ fn streams() -> impl Strategy<Value = Vec<u8>> {
         prop::collection::vec(any::<u8>(), 0..4),
     ];
     prop::collection::vec(piece, 0..30).prop_map(|pieces| pieces.concat())
-}
-
-/// The data of a stream's events, read line by line as the standard words it.
-fn by_the_book(stream: &[u8]) -> Vec<Vec<u8>> {
-    let stream = stream.strip_prefix(b"\xef\xbb\xbf").unwrap_or(stream);
-    let mut lines = Vec::new();
-    let mut line = Vec::new();
-    let mut bytes = stream.iter().copied().peekable();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'\r' => {
-                bytes.next_if_eq(&b'\n');
-                lines.push(std::mem::take(&mut line));
-            }
-            b'\n' => lines.push(std::mem::take(&mut line)),
-            byte => line.push(byte),
-        }
-    }
-    let mut events = Vec::new();
-    let mut buffer = Vec::new();
-    for line in lines {
-        if line.is_empty() {
-            if buffer.pop().is_some() {
-                events.push(std::mem::take(&mut buffer));
-            }
-            continue;
-        }
-        let colon = line.iter().position(|byte| *byte == b':');
-        let (name, value) = line.split_at(colon.unwrap_or(line.len()));
-        let value = value.strip_prefix(b":").unwrap_or(value);
-        if name == b"data" {
-            buffer.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
-            buffer.push(b'\n');
-        }
-    }
-    events
 }
 
 proptest! {

@@ -70,6 +70,8 @@ fn add_choice(choices: &mut BTreeMap<u32, Fields>, choice: &str) {
             "delta" => fields.merge_one("message", part.value),
             // In completions a string that grows; lists that grow in both.
             "text" | "logprobs" => fields.merge_one(&part.key, part.value),
+            // A chunk's share, as vLLM's `token_ids`: nobody says a whole list twice here.
+            key if Kind::of(part.value) == Kind::Array => fields.merge_one(key, part.value),
             // Said once, mostly in the last chunk; a null before it says nothing.
             key => {
                 if Kind::of(part.value) != Kind::Null || !fields.has(key) {

@@ -2,6 +2,8 @@ use super::*;
 use serde_json::{Value, json};
 use std::time::SystemTime;
 
+mod round_trips;
+
 fn stored(endpoint: Endpoint, body: StoredBody, usage: Option<Usage>) -> Stored {
     Stored {
         endpoint,
@@ -201,6 +203,23 @@ fn a_completions_stream_joins_its_text_and_logprobs() {
             "logprobs":{"tokens":["t1","t2"],"text_offset":[0,0]},"finish_reason":"stop"}]})
     );
     assert_eq!(text(&stored), "ab");
+}
+
+#[test]
+fn lists_of_a_choice_grow_chunk_by_chunk() {
+    let chunk = |choice: &str| format!(r#"{{"choices":[{{"index":0,"delta":{{}},{choice}}}]}}"#);
+    let data = [
+        chunk(r#""token_ids":[1,2],"stop_reason":null"#),
+        chunk(r#""token_ids":null,"flags":{"a":1}"#),
+        chunk(r#""token_ids":[3],"stop_reason":"x","flags":{"a":2}"#),
+    ];
+    let data: Vec<&str> = data.iter().map(String::as_str).collect();
+    let answer: Value =
+        serde_json::from_slice(&plain(&events(Endpoint::Chat, &data, None))).unwrap();
+    let choice = &answer["choices"][0];
+    assert_eq!(choice["token_ids"], json!([1, 2, 3]));
+    assert_eq!(choice["stop_reason"], "x");
+    assert_eq!(choice["flags"], json!({"a": 2}), "the last one holds");
 }
 
 const ANSWER: &str = r#"{"id":"c-2","object":"chat.completion","created":18,"model":"m-2","choices":[
