@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use http::StatusCode;
 use pingora::protocols::http::ServerSession;
 
 use super::connection::{Application, Settings, Unreadable};
@@ -29,5 +31,7 @@ impl Application for admin::App {
         admin::App::serve(self, session).await
     }
 
-    async fn refuse(&self, _: &mut ServerSession, _: Unreadable) {}
+    fn refusal(&self, _: Unreadable) -> Option<(StatusCode, Bytes)> {
+        None
+    }
 }

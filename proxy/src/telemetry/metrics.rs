@@ -96,6 +96,8 @@ pub(crate) struct Metrics {
     pub(crate) access_log_dropped: IntCounter,
     /// By `result`: TLS handshakes of clients: `ok`, `failed`, `timeout`.
     pub(crate) tls_handshakes: IntCounterVec,
+    /// By `reason`: HTTP/1 heads that were refused: `malformed`, `too_large`, `slow`.
+    pub(crate) unreadable: IntCounterVec,
     /// `header`: request headers ignored because the caller's key does not grant them.
     pub(crate) ungranted_headers: IntCounterVec,
     pub(crate) panics: IntCounter,
@@ -277,6 +279,11 @@ impl Metrics {
                 "TLS handshakes of clients, by result.",
                 &["result"],
             )?,
+            unreadable: counters(
+                "sluicegate_unreadable_heads_total",
+                "Heads of HTTP/1 requests that were refused, by reason.",
+                &["reason"],
+            )?,
             access_log_dropped: counter(
                 "sluicegate_access_log_dropped_total",
                 "Access log records dropped because the writer was behind.",
@@ -327,6 +334,7 @@ mod tests {
             (&m.upstream_connections, 2),
             (&m.reloads, 1),
             (&m.tls_handshakes, 1),
+            (&m.unreadable, 1),
             (&m.ungranted_headers, 1),
             (&m.connections_refused, 1),
         ] {

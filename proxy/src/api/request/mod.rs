@@ -4,12 +4,17 @@
 //! cuts of a compressor, [`Request::render`] gives the body that goes to an upstream. Both splice:
 //! what no decision touches leaves as it came, down to duplicate keys, number spellings and escapes.
 //!
-//! Lenient towards what is unknown (roles, types of parts, fields): the upstream judges that. Strict
-//! where the request cannot be routed, shown to a plugin or cut: not JSON, or `model`, `stream`,
-//! `messages`, a message, its role or its content of another type than the API says. A byte order
+//! Lenient towards what is unknown (types of parts, fields): the upstream judges that. Strict where
+//! the request cannot be routed, shown to a plugin or cut: not JSON, or `model`, `stream`,
+//! `messages`, a message, its role or its content of another type than the API says; and where an
+//! upstream could read something else: a field that is read here may not come twice. A byte order
 //! mark is tolerated and stays; half a surrogate pair reads as U+FFFD and stays; anything behind the
-//! object is an error. Of duplicate keys the last one holds.
+//! object is an error. Of other duplicate keys the last one holds.
+//!
+//! [`screen()`] bounds what may be parsed; [`Request::check`] refuses what was read and makes no
+//! sense.
 
+mod check;
 mod edit;
 mod extension;
 mod media;
@@ -17,6 +22,7 @@ mod message;
 mod parameters;
 mod parse;
 mod render;
+mod screen;
 
 #[cfg(test)]
 mod tests;
@@ -28,8 +34,10 @@ use bytes::Bytes;
 
 use super::prompt::Prompt;
 
+pub(crate) use check::Rules;
 pub(crate) use parse::parse;
 pub(crate) use render::Changes;
+pub(crate) use screen::screen;
 
 /// A parsed request.
 #[derive(Debug, Clone)]
@@ -116,6 +124,15 @@ impl RequestError {
             message: format!("`{param}` must be {expected}, not {got}."),
             param: Some(param),
             code: "invalid_type",
+        }
+    }
+
+    /// A field is there twice: who reads the first does something else than who reads the last.
+    fn repeated(param: &str) -> Self {
+        Self {
+            message: format!("`{param}` is there more than once."),
+            param: Some(param.to_owned()),
+            code: "repeated_parameter",
         }
     }
 

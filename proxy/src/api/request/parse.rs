@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::message::{self, Cursor};
+use super::message::{self, Cursor, elements};
 use super::parameters::Fields;
 use super::{Name, Place, Places, Request, RequestError, extension};
 use crate::api::json::{self, Kind, Member};
@@ -27,6 +27,9 @@ pub(crate) fn parse(endpoint: Endpoint, body: Bytes) -> Result<Request, RequestE
     let object = text.strip_prefix('\u{feff}').unwrap_or(text);
     let members = json::members(object).map_err(|error| not_an_object(&error))?;
     let fields = Fields::of(&members);
+    if let Some(repeated) = &fields.repeated {
+        return Err(RequestError::repeated(repeated));
+    }
     let cursor = Cursor { body: text };
 
     let model = model(fields.model)?;
@@ -136,8 +139,7 @@ fn model(value: Option<&str>) -> Result<String, RequestError> {
 /// The messages of a conversation.
 fn chat(cursor: Cursor<'_>, value: Option<&str>) -> Result<Vec<Message>, RequestError> {
     let value = value.ok_or_else(|| RequestError::missing("messages"))?;
-    let read: Result<Vec<_>, _> = json::elements(value)
-        .map_err(|_| RequestError::wrong_type("messages".to_owned(), "an array", value))?
+    let read: Result<Vec<_>, _> = elements("messages", "an array", value)?
         .into_iter()
         .enumerate()
         .map(|(index, element)| message::read(cursor, index, element))
@@ -168,13 +170,10 @@ fn prompts(
         Kind::Null => return Ok((Vec::new(), 1)),
         Kind::Text => vec![text_part(cursor, value)],
         Kind::Array => {
-            let elements = json::elements(value).unwrap_or_default();
-            if elements
-                .first()
-                .is_some_and(|first| Kind::of(first) == Kind::Number)
-            {
-                vec![token_part(elements.len())]
+            if begins_with_number(value) {
+                vec![token_part(commas(value) + 1)]
             } else {
+                let elements = elements(param, "an array", value)?;
                 let mut parts = Vec::with_capacity(elements.len());
                 for (index, element) in elements.into_iter().enumerate() {
                     parts.push(match Kind::of(element) {
@@ -203,6 +202,15 @@ fn prompts(
         source: None,
     };
     Ok((vec![message], count))
+}
+
+/// True for an array of tokens.
+fn begins_with_number(array: &str) -> bool {
+    let inside = array.get(1..).unwrap_or_default();
+    matches!(
+        inside.trim_start().as_bytes().first(),
+        Some(b'-' | b'0'..=b'9')
+    )
 }
 
 /// A prompt that is a string.

@@ -44,6 +44,12 @@ pub(crate) struct Server {
     /// memory that the process may use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_buffered_bytes: Option<Size>,
+    /// Roles of messages that are let through besides those of OpenAI's API: for models whose chat
+    /// template knows more. A message of any other role gets 400.
+    pub(crate) extra_roles: Vec<String>,
+    /// Largest `n`, which is the number of answers to one prompt; a larger one gets 400.
+    #[schemars(range(min = 1, max = 65536))]
+    pub(crate) max_choices: u32,
     /// Connections begin with a PROXY protocol header, version 1 or 2, that tells the client's
     /// address. Only for listeners that nobody but the balancer reaches: anyone else can claim any
     /// address.
@@ -67,6 +73,8 @@ impl Default for Server {
             listen: "127.0.0.1:8080".to_owned(),
             tls: None,
             workers: None,
+            extra_roles: Vec::new(),
+            max_choices: 128,
             proxy_protocol: false,
             header_timeout: Time::seconds(10),
             max_body_bytes: Size::mib(32),
