@@ -82,7 +82,13 @@ enum Encoding {
 impl Encoding {
     /// Decisions need the text: other packings cannot be read here.
     fn of(head: &Head) -> Result<Self> {
-        match head.text(header::CONTENT_ENCODING) {
+        let mut all = head.headers.get_all(header::CONTENT_ENCODING).iter();
+        let encoding = match (all.next(), all.next()) {
+            (None, _) => None,
+            (Some(only), None) => Some(only.to_str().unwrap_or("?")),
+            (Some(_), Some(_)) => Some("several"),
+        };
+        match encoding {
             None => Ok(Self::Plain),
             Some(encoding) if encoding.eq_ignore_ascii_case("identity") => Ok(Self::Plain),
             Some(encoding) if encoding.eq_ignore_ascii_case("gzip") => Ok(Self::Gzip),

@@ -16,7 +16,7 @@ use super::context::RequestContext;
 use super::error::{Error, Result};
 use super::route::{self, Facts, Target};
 use super::snapshot::Snapshot;
-use crate::config::Label;
+use crate::config::{self, Label};
 use crate::telemetry::Stage;
 use crate::upstream::{self, AttemptError, Exchange, Outgoing, Retry, Wrote};
 
@@ -67,12 +67,13 @@ pub(super) async fn run(
             body: bytes::Bytes::new(),
             may_resend: ambiguous,
         };
-        let pool = candidate.hop.pool.config().name.clone();
+        let config = candidate.hop.pool.config();
+        let pool = config.name.clone();
         let opened = open(client, head, &target, candidate.picked, out, limit).await;
         match opened {
             Ok(exchange) => {
                 let is_gateway_error = matches!(exchange.status().as_u16(), 502..=504);
-                let answer = relayed(exchange);
+                let answer = relayed(exchange, config);
                 if !is_gateway_error || client.has_body() || !ambiguous {
                     return Ok(answer);
                 }
@@ -104,10 +105,10 @@ pub(super) async fn run(
         .map(|answer| spent(cx, answer))
 }
 
-fn relayed(exchange: Exchange) -> Answer {
+fn relayed(exchange: Exchange, pool: &config::Pool) -> Answer {
     Answer {
         status: exchange.status(),
-        headers: exchange.headers().clone(),
+        headers: upstream::headers::shown(exchange.headers(), pool),
         body: Body::Relayed(Box::new(Relayed {
             begun: Vec::new(),
             exchange,

@@ -96,7 +96,7 @@ pub(crate) struct Metrics {
     pub(crate) access_log_dropped: IntCounter,
     /// By `result`: TLS handshakes of clients: `ok`, `failed`, `timeout`.
     pub(crate) tls_handshakes: IntCounterVec,
-    /// By `reason`: HTTP/1 heads that were refused: `malformed`, `too_large`, `slow`.
+    /// By `reason`: heads that were refused: `malformed`, `too_large`, `slow`.
     pub(crate) unreadable: IntCounterVec,
     /// `header`: request headers ignored because the caller's key does not grant them.
     pub(crate) ungranted_headers: IntCounterVec,
@@ -281,7 +281,7 @@ impl Metrics {
             )?,
             unreadable: counters(
                 "sluicegate_unreadable_heads_total",
-                "Heads of HTTP/1 requests that were refused, by reason.",
+                "Heads of requests that were refused, by reason.",
                 &["reason"],
             )?,
             access_log_dropped: counter(
@@ -364,7 +364,7 @@ mod tests {
     fn every_family_registers_under_a_name_with_its_unit() {
         let metrics = all_touched();
         let families = metrics.registry().gather();
-        assert_eq!(families.len(), 32, "families of `Metrics`, counted by hand");
+        assert_eq!(families.len(), 33, "families of `Metrics`, counted by hand");
         for family in families {
             let name = family.name();
             let rest = name

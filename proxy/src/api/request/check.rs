@@ -25,6 +25,9 @@ impl Request {
     /// # Errors
     /// The first problem, with the field's name.
     pub(crate) fn check(&self, rules: Rules<'_>) -> Result<(), RequestError> {
+        if let Some(repeated) = &self.places.repeated {
+            return Err(RequestError::repeated(repeated));
+        }
         self.check_numbers()?;
         if self.prompt.parameters.choices > rules.max_choices {
             let most = format!("is larger than {}", rules.max_choices);

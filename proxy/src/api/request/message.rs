@@ -43,15 +43,14 @@ pub(super) struct Read {
     pub(super) message: Message,
     /// Of a tool's message: the id of the call that it answers, empty without one.
     answers: String,
+    /// What decides what the message is, and is there more than once.
+    pub(super) repeated: Option<&'static str>,
 }
 
 /// Reads message `index`.
 pub(super) fn read(cursor: Cursor<'_>, index: usize, value: &str) -> Result<Read, RequestError> {
     let members = json::members(value)
         .map_err(|_| RequestError::wrong_type(format!("messages[{index}]"), "an object", value))?;
-    if let Some(name) = repeated(&members) {
-        return Err(RequestError::repeated(&format!("messages[{index}].{name}")));
-    }
     let role = match json::last(&members, "role") {
         None => Role::Other,
         Some(role) => self::role(&json::text(role).ok_or_else(|| {
@@ -76,7 +75,11 @@ pub(super) fn read(cursor: Cursor<'_>, index: usize, value: &str) -> Result<Read
         group: None,
         source: Some(cursor.place(value)),
     };
-    Ok(Read { message, answers })
+    Ok(Read {
+        message,
+        answers,
+        repeated: repeated(&members),
+    })
 }
 
 /// The first member that decides what a message is and is there again.
@@ -280,6 +283,7 @@ pub(super) fn group(read: Vec<Read>) -> Vec<Message> {
     let group = |Read {
                      mut message,
                      answers,
+                     repeated: _,
                  }: Read| {
         if message.role == Role::Tool {
             let call = calls.get(&answers).filter(|_| !answers.is_empty());

@@ -6,13 +6,12 @@
 //!
 //! Lenient towards what is unknown (types of parts, fields): the upstream judges that. Strict where
 //! the request cannot be routed, shown to a plugin or cut: not JSON, or `model`, `stream`,
-//! `messages`, a message, its role or its content of another type than the API says; and where an
-//! upstream could read something else: a field that is read here may not come twice. A byte order
+//! `messages`, a message, its role or its content of another type than the API says. A byte order
 //! mark is tolerated and stays; half a surrogate pair reads as U+FFFD and stays; anything behind the
-//! object is an error. Of other duplicate keys the last one holds.
+//! object is an error. Of duplicate keys the last one holds.
 //!
-//! [`screen()`] bounds what may be parsed; [`Request::check`] refuses what was read and makes no
-//! sense.
+//! For requests of clients that is not all: [`screen()`] bounds what may be parsed, and
+//! [`Request::check`] refuses what an upstream could trip over or read in another way.
 
 mod check;
 mod edit;
@@ -58,6 +57,8 @@ struct Places {
     messages: Option<Range<usize>>,
     /// Prompts or inputs in the request; 1 for chat.
     prompts: u32,
+    /// A field that something is read from, and that is there more than once.
+    repeated: Option<String>,
 }
 
 /// A member of the body.

@@ -27,19 +27,17 @@ pub(crate) fn parse(endpoint: Endpoint, body: Bytes) -> Result<Request, RequestE
     let object = text.strip_prefix('\u{feff}').unwrap_or(text);
     let members = json::members(object).map_err(|error| not_an_object(&error))?;
     let fields = Fields::of(&members);
-    if let Some(repeated) = &fields.repeated {
-        return Err(RequestError::repeated(repeated));
-    }
     let cursor = Cursor { body: text };
 
     let model = model(fields.model)?;
     let parameters = fields.parameters()?;
+    let mut repeated = fields.repeated.clone();
     let (mut messages, prompts) = match endpoint {
-        Endpoint::Chat => (chat(cursor, fields.messages)?, 1),
+        Endpoint::Chat => (chat(cursor, fields.messages, &mut repeated)?, 1),
         Endpoint::Completions => prompts(cursor, "prompt", fields.prompt)?,
         Endpoint::Embeddings => match (fields.input, fields.messages) {
             // Multimodal embedding models take a conversation in place of the input.
-            (None, Some(_)) => (chat(cursor, fields.messages)?, 1),
+            (None, Some(_)) => (chat(cursor, fields.messages, &mut repeated)?, 1),
             (None, None) => return Err(RequestError::missing("input")),
             (input, _) => prompts(cursor, "input", input)?,
         },
@@ -89,6 +87,7 @@ pub(crate) fn parse(endpoint: Endpoint, body: Bytes) -> Result<Request, RequestE
             .then(|| fields.messages.map(|value| json::place(text, value)))
             .flatten(),
         prompts,
+        repeated,
     };
     Ok(Request {
         prompt: Arc::new(prompt),
@@ -137,14 +136,24 @@ fn model(value: Option<&str>) -> Result<String, RequestError> {
 }
 
 /// The messages of a conversation.
-fn chat(cursor: Cursor<'_>, value: Option<&str>) -> Result<Vec<Message>, RequestError> {
+fn chat(
+    cursor: Cursor<'_>,
+    value: Option<&str>,
+    repeated: &mut Option<String>,
+) -> Result<Vec<Message>, RequestError> {
     let value = value.ok_or_else(|| RequestError::missing("messages"))?;
     let read: Result<Vec<_>, _> = elements("messages", "an array", value)?
         .into_iter()
         .enumerate()
         .map(|(index, element)| message::read(cursor, index, element))
         .collect();
-    read.map(message::group)
+    let read = read?;
+    for (index, message) in read.iter().enumerate() {
+        if let (Some(name), None) = (message.repeated, repeated.as_ref()) {
+            *repeated = Some(format!("messages[{index}].{name}"));
+        }
+    }
+    Ok(message::group(read))
 }
 
 /// The one message that stands for a `prompt` or `input`, and how many of them there are.

@@ -197,6 +197,11 @@ fn depth_overflows_nothing() {
     assert!(parse(Endpoint::Chat, Bytes::from("[".repeat(1_000_000))).is_err());
 }
 
+const RULES: Rules<'_> = Rules {
+    extra_roles: &[],
+    max_choices: 128,
+};
+
 #[test]
 fn what_is_read_may_not_come_twice() {
     let message = r#"{"role":"user","content":"x"}"#;
@@ -216,19 +221,33 @@ fn what_is_read_may_not_come_twice() {
         ),
     ] {
         let body = format!(r#"{{"model":"a","messages":[{messages}]{more}}}"#);
-        let error = refusal(Endpoint::Chat, &body);
+        let error = chat(&body).check(RULES).unwrap_err();
         assert_eq!(error.param.as_deref(), Some(param), "{body}");
         assert_eq!(error.code, "repeated_parameter");
     }
     let body = format!(r#"{{"model":"a","x":1,"messages":[{message}],"x":2}}"#);
-    assert_eq!(chat(&body).render(&Changes::default()), body);
+    chat(&body).check(RULES).unwrap();
+}
+
+#[test]
+fn of_duplicates_the_last_holds() {
+    let request = chat(
+        r#"{"model":"a","messages":[{"role":"user","content":"x"}],"n":2,"model":"b","n":3,
+            "messages":[{"role":"user","role":"system","content":"y","content":"z"}]}"#,
+    );
+    assert_eq!(request.prompt.model, "b");
+    assert_eq!(request.prompt.messages.len(), 1);
+    assert_eq!(request.prompt.messages[0].role, Role::System);
+    assert_eq!(texts(&request.prompt.messages[0]), ["z"]);
+    assert_eq!(request.expected_choices(), 3);
 }
 
 #[test]
 fn what_makes_no_sense_is_named() {
+    let critic = ["critic".to_owned()];
     let rules = Rules {
-        extra_roles: &["critic".to_owned()],
-        max_choices: 128,
+        extra_roles: &critic,
+        ..RULES
     };
     let user = r#"{"role":"user","content":"x"}"#;
     for (more, messages, param) in [
