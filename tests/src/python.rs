@@ -1,9 +1,10 @@
 //! A Python environment with the OpenAI SDK, made once below the target folder.
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::Mutex;
 
+use crate::output::output_of;
 use crate::proxy::target_dir;
 
 /// Held while the environment is made, for tests of one process.
@@ -33,7 +34,7 @@ impl Venv {
                  {make}\n  {install}\n  touch {}",
                 ready.display()
             );
-            run(
+            output_of(
                 Command::new("python3").args(["-m", "venv"]).arg(&folder),
                 &hint,
             );
@@ -45,7 +46,7 @@ impl Venv {
                 "--disable-pip-version-check",
                 "openai",
             ];
-            run(Command::new(&python).args(pip), &hint);
+            output_of(Command::new(&python).args(pip), &hint);
             std::fs::write(&ready, "").unwrap();
         }
         Self { python }
@@ -68,21 +69,6 @@ impl Venv {
         ] {
             command.env_remove(name);
         }
-        let output = run(&mut command, "the script failed");
-        String::from_utf8(output.stdout).expect("UTF-8")
+        output_of(&mut command, "the script failed")
     }
-}
-
-fn run(command: &mut Command, hint: &str) -> Output {
-    let output = match command.output() {
-        Ok(output) => output,
-        Err(error) => panic!("{command:?}: {error}\n{hint}"),
-    };
-    assert!(
-        output.status.success(),
-        "{hint}\n{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    output
 }

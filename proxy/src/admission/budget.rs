@@ -32,7 +32,7 @@ impl Budget {
     }
 
     /// For tests: of so many bytes.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn of(bytes: usize) -> Arc<Self> {
         let gauge = IntGauge::new("held", "held").unwrap();
         let budget = Self::shown_by(gauge);

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use super::json;
+use crate::admission::Budget;
 use crate::api::Endpoint;
 use crate::api::sse::{Event, Framer};
 use crate::api::stream::Progress;
@@ -95,7 +96,7 @@ pub(crate) fn by_the_book(stream: &[u8]) -> Vec<Vec<u8>> {
 /// made of that.
 fn assert_kept(endpoint: Endpoint, events: &[Event]) {
     let mut progress = Progress::new(endpoint, 1).keep_head(16);
-    let mut recorder = Recorder::stream(endpoint, usize::MAX);
+    let mut recorder = Recorder::stream(endpoint, usize::MAX, Budget::of(usize::MAX).holder());
     for event in events {
         let seen = progress.see(event);
         recorder.event(event);
@@ -119,7 +120,7 @@ fn assert_kept(endpoint: Endpoint, events: &[Event]) {
     if nesting(text) < 60 {
         assert!(json::read(text).is_some(), "no JSON: {text}");
     }
-    let mut recorder = Recorder::plain(endpoint, usize::MAX);
+    let mut recorder = Recorder::plain(endpoint, usize::MAX, Budget::of(usize::MAX).holder());
     recorder.chunk(&plain);
     let stored = recorder.finish(true, answer()).expect("it is not empty");
     assert_is_stream(&stored);

@@ -16,7 +16,8 @@ use crate::api::plain::{self, Unreadable};
 use crate::api::request::Request;
 use crate::api::sse::Event;
 use crate::config::{BackendName, Commit, Route, Timeouts};
-use crate::upstream::{Exchange, Outgoing, Retry, UpstreamError};
+use crate::telemetry::CacheResult;
+use crate::upstream::{self, Exchange, Outgoing, Retry, UpstreamError};
 
 /// What an attempt gave in place of an answer that the client gets.
 pub(super) struct Failure {
@@ -67,7 +68,8 @@ pub(super) async fn run(
     out: &Outgoing,
 ) -> Result<Answer, Failure> {
     let backend = candidate.picked.backend.name().clone();
-    let pool = candidate.hop.pool.config().name.clone();
+    let config = candidate.hop.pool.config();
+    let pool = config.name.clone();
     let exchange = Exchange::open(candidate.picked, out, &timeouts(request, route))
         .await
         .map_err(|source| {
@@ -79,13 +81,14 @@ pub(super) async fn run(
             }
         })?;
     let status = exchange.status();
-    let headers = exchange.headers().clone();
+    let headers = upstream::headers::shown(exchange.headers(), config);
     if status == StatusCode::OK && reply::is_event_stream(&headers) {
         let held = cx.shared.admission.buffered.holder();
         let events = Events::new(exchange, request, held);
         return commit(cx, events, headers, route).await;
     }
-    let plain = reply::read(exchange, &mut cx.answer_held)
+    let may_be_stored = cx.record.cache == CacheResult::Miss;
+    let plain = reply::read(exchange, may_be_stored, &mut cx.answer_held)
         .await
         .map_err(|error| broken(error.into(), &backend))?;
     let body = match plain {

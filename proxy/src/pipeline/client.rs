@@ -202,15 +202,18 @@ impl<'a> Client<'a> {
             Err(error) => {
                 use pingora::ErrorType::{ConnectionClosed, H2Error, ReadError};
                 match error.etype() {
+                    ReadError if is_malformed(&error) => Err(self.unreadable()),
                     ConnectionClosed | ReadError | H2Error => Err(self.lost()),
-                    _ => {
-                        // Nobody knows where the next request begins.
-                        self.session.set_keepalive(None);
-                        Err(unreadable("the body's framing is broken"))
-                    }
+                    _ => Err(self.unreadable()),
                 }
             }
         }
+    }
+
+    /// Nobody knows where the body ends, and the next request begins.
+    fn unreadable(&mut self) -> Error {
+        self.session.set_keepalive(None);
+        unreadable("the body's framing is broken")
     }
 
     fn lost(&mut self) -> Error {
@@ -389,6 +392,12 @@ async fn watch(session: &mut ServerSession, body_unwanted: bool) {
         return;
     }
     while session.read_body_or_idle(false).await.is_ok() {}
+}
+
+/// True when the connection is well, and what came on it is not.
+fn is_malformed(error: &pingora::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::InvalidData)
 }
 
 fn unreadable(reason: &str) -> Error {

@@ -1,6 +1,7 @@
 //! Receives a request's body and reads it.
 
 use std::io::Read as _;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
@@ -11,7 +12,7 @@ use super::context::RequestContext;
 use super::error::{Error, Result};
 use crate::admission::Held;
 use crate::api::prompt::Endpoint;
-use crate::api::request::{self, Request};
+use crate::api::request::{self, Request, Rules};
 use crate::config::Server;
 use crate::telemetry::Stage;
 
@@ -41,12 +42,18 @@ pub(super) async fn run(
     cx.record.body_bytes_in = body.len() as u64;
     let empty = cx.shared.admission.buffered.holder();
     let mut held = std::mem::replace(&mut cx.held, empty);
+    let (extra_roles, max_choices) = (Arc::clone(&server.extra_roles), server.max_choices);
     let read = move || -> Result<(Request, Held)> {
         let body = match encoding {
             Encoding::Plain => body,
             Encoding::Gzip => gunzip(&body, limit, &mut held)?,
         };
+        request::screen(&body)?;
         let request = request::parse(endpoint, body)?;
+        request.check(Rules {
+            extra_roles: &extra_roles,
+            max_choices,
+        })?;
         held.grow(request.prompt.memory_bytes())?;
         Ok((request, held))
     };
@@ -75,7 +82,13 @@ enum Encoding {
 impl Encoding {
     /// Decisions need the text: other packings cannot be read here.
     fn of(head: &Head) -> Result<Self> {
-        match head.text(header::CONTENT_ENCODING) {
+        let mut all = head.headers.get_all(header::CONTENT_ENCODING).iter();
+        let encoding = match (all.next(), all.next()) {
+            (None, _) => None,
+            (Some(only), None) => Some(only.to_str().unwrap_or("?")),
+            (Some(_), Some(_)) => Some("several"),
+        };
+        match encoding {
             None => Ok(Self::Plain),
             Some(encoding) if encoding.eq_ignore_ascii_case("identity") => Ok(Self::Plain),
             Some(encoding) if encoding.eq_ignore_ascii_case("gzip") => Ok(Self::Gzip),

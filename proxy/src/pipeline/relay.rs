@@ -19,7 +19,7 @@ use super::error::{Error, Result};
 use super::route::{self, Facts, Target};
 use super::snapshot::Snapshot;
 use super::upload::{self, Bounds};
-use crate::config::{BackendName, Label, PoolName};
+use crate::config::{self, BackendName, Label, PoolName};
 use crate::telemetry::Stage;
 use crate::upstream::{self, AttemptError, Exchange, Outgoing, Retry};
 
@@ -56,12 +56,13 @@ pub(super) async fn run(
             body: bytes::Bytes::new(),
             may_resend: ambiguous,
         };
+        let config = Arc::clone(candidate.hop.pool.config());
         let opening = open(client, head, &target, candidate.picked, out, bounds);
         let opened = timeout_at(deadline.into(), opening).await;
         match opened.unwrap_or(Err(Stop::Request(Error::DeadlineExceeded))) {
             Ok(exchange) => {
                 let is_gateway_error = matches!(exchange.status().as_u16(), 502..=504);
-                let answer = relayed(exchange);
+                let answer = relayed(exchange, &config);
                 if !is_gateway_error || client.has_body() || !ambiguous {
                     return Ok(answer);
                 }
@@ -138,10 +139,10 @@ fn note(cx: &mut RequestContext, pool: &PoolName, backend: &BackendName) {
     cx.record.backend = Some(backend.clone());
 }
 
-fn relayed(exchange: Exchange) -> Answer {
+fn relayed(exchange: Exchange, pool: &config::Pool) -> Answer {
     Answer {
         status: exchange.status(),
-        headers: exchange.headers().clone(),
+        headers: upstream::headers::shown(exchange.headers(), pool),
         body: Body::Relayed(Box::new(Relayed {
             begun: Vec::new(),
             exchange,

@@ -7,7 +7,9 @@ use crate::admission::Held;
 use crate::upstream::{Exchange, UpstreamError};
 
 /// Answers up to this many bytes are read whole before the client gets their head.
-const WHOLE_BYTES: usize = 1024 * 1024;
+const HELD_BACK: usize = 128 * 1024;
+/// As [`HELD_BACK`], where the answer may be stored: that takes the whole.
+const HELD_TO_STORE: usize = 1024 * 1024;
 
 /// A plain answer.
 pub(super) enum Plain {
@@ -20,11 +22,19 @@ pub(super) enum Plain {
     },
 }
 
-/// Reads until the end, or [`WHOLE_BYTES`], or what `held` may hold.
+/// Reads until the end, or [`HELD_BACK`] or [`HELD_TO_STORE`] bytes, or what `held` may hold.
 ///
 /// # Errors
 /// [`UpstreamError`] when the exchange breaks, or is silent for too long.
-pub(super) async fn read(mut exchange: Exchange, held: &mut Held) -> Result<Plain, UpstreamError> {
+pub(super) async fn read(
+    mut exchange: Exchange,
+    may_be_stored: bool,
+    held: &mut Held,
+) -> Result<Plain, UpstreamError> {
+    let most = match may_be_stored {
+        true => HELD_TO_STORE,
+        false => HELD_BACK,
+    };
     let mut begun: Vec<Bytes> = Vec::new();
     let mut bytes = 0;
     loop {
@@ -33,7 +43,7 @@ pub(super) async fn read(mut exchange: Exchange, held: &mut Held) -> Result<Plai
         };
         bytes += chunk.len();
         begun.push(chunk);
-        if bytes > WHOLE_BYTES || held.set(bytes).is_err() {
+        if bytes > most || held.set(bytes).is_err() {
             return Ok(Plain::Open {
                 begun,
                 exchange: Box::new(exchange),

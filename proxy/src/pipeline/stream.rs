@@ -314,9 +314,14 @@ async fn relay(
     if client.send_head(status, &head).await.is_err() {
         return Outcome::Aborted;
     }
-    if client.send_chunk(joined(&begun), false).await.is_err() {
-        return Outcome::Aborted;
+    // One by one: each is freed when a slow client has taken it.
+    for piece in begun {
+        if client.send_chunk(piece, false).await.is_err() {
+            return Outcome::Aborted;
+        }
     }
+    // Nothing more is held than what is on its way.
+    let _ = cx.answer_held.set(0);
     let deadline = cx.deadline.unwrap_or_else(far_future);
     loop {
         let read = async { Ok(timeout_at(deadline.into(), exchange.chunk()).await) };

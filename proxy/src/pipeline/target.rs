@@ -46,6 +46,19 @@ pub(super) fn run(
 
 fn sort(method: &Method, path: &str, plain: &str) -> Result<Destination> {
     // FastAPI and others take a slash at the end as nothing.
+    let trimmed = path.strip_suffix('/').unwrap_or(path);
+    let inside = trimmed.starts_with("/v1/") && !climbs(trimmed);
+    // Answered here, and from nowhere else: a model's name may hold anything, also slashes.
+    let asks_for_models = plain == "/v1/models" || plain.starts_with("/v1/models/");
+    if asks_for_models && *method == Method::GET {
+        return Ok(Destination::Models);
+    }
+    if !inside {
+        return Err(Error::NotFound {
+            method: method.to_string(),
+            path: path.to_owned(),
+        });
+    }
     let inspected = match plain.strip_suffix('/').unwrap_or(plain) {
         "/v1/chat/completions" => Some(Endpoint::Chat),
         "/v1/completions" => Some(Endpoint::Completions),
@@ -63,26 +76,17 @@ fn sort(method: &Method, path: &str, plain: &str) -> Result<Destination> {
             _ => Err(wrong_method("POST")),
         };
     }
-    if plain == "/v1/models" || plain.starts_with("/v1/models/") {
-        return match *method {
-            Method::GET => Ok(Destination::Models),
-            // Deleting a fine-tuned model is the upstream's business.
-            Method::DELETE => Ok(Destination::Relay),
-            _ => Err(wrong_method("GET")),
-        };
+    // Deleting a fine-tuned model is the upstream's business.
+    if asks_for_models && *method != Method::DELETE {
+        return Err(wrong_method("GET"));
     }
     let known_method = matches!(
         *method,
         Method::GET | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::HEAD
     );
-    let inside = path.starts_with("/v1/") && !climbs(path);
-    match (inside, known_method) {
-        (false, _) => Err(Error::NotFound {
-            method: method.to_string(),
-            path: path.to_owned(),
-        }),
-        (true, false) => Err(wrong_method("GET, POST, PUT, PATCH, DELETE, HEAD")),
-        (true, true) => Ok(Destination::Relay),
+    match known_method {
+        false => Err(wrong_method("GET, POST, PUT, PATCH, DELETE, HEAD")),
+        true => Ok(Destination::Relay),
     }
 }
 
@@ -163,5 +167,11 @@ mod tests {
         ] {
             assert_eq!(code(&Method::GET, path), Err(404), "{path}");
         }
+        let climbing = "/v1/models/../../admin";
+        assert_eq!(code(&Method::DELETE, climbing), Err(404));
+        let named = "/v1/models/org%2Fname";
+        assert_eq!(code(&Method::GET, named), Ok(Destination::Models));
+        let fine_tuned = "/v1/models/ft:m:acme";
+        assert_eq!(code(&Method::DELETE, fine_tuned), Ok(Destination::Relay));
     }
 }

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use http::StatusCode;
 use pingora::protocols::http::ServerSession;
 
 use super::connection::{Application, Settings, Unreadable};
@@ -33,5 +35,7 @@ impl Application for admin::App {
         admin::App::serve(self, session).await
     }
 
-    async fn refuse(&self, _: &mut ServerSession, _: Unreadable) {}
+    fn refusal(&self, _: Unreadable) -> Option<(StatusCode, Bytes)> {
+        None
+    }
 }

@@ -70,28 +70,40 @@ impl Application for DataPlane {
     }
 
     /// A head that cannot be read gets a clear answer.
-    async fn refuse(&self, session: &mut ServerSession, why: Unreadable) {
-        let (status, message, code) = match why {
-            Unreadable::Malformed => (400, "the request's head is malformed", "malformed_request"),
+    fn refusal(&self, why: Unreadable) -> Option<(StatusCode, Bytes)> {
+        let status = match why {
+            Unreadable::Malformed(_) => StatusCode::BAD_REQUEST,
+            Unreadable::Slow => StatusCode::REQUEST_TIMEOUT,
+            Unreadable::TooLarge | Unreadable::TooManyHeaders => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
+        };
+        let (message, code, reason) = match why {
+            Unreadable::Malformed(fault) => (
+                format!("the request's head is malformed: {fault}"),
+                "malformed_request",
+                "malformed",
+            ),
             Unreadable::Slow => (
-                408,
-                "the request's head did not arrive in time",
+                "the request's head did not arrive in time".to_owned(),
                 "header_timeout",
+                "slow",
             ),
             Unreadable::TooLarge => (
-                431,
-                "the request's head is larger than this server takes",
+                "the request's head is larger than this server takes".to_owned(),
                 "header_too_large",
+                "too_large",
             ),
             Unreadable::TooManyHeaders => (
-                431,
-                "the request has more header fields than this server takes",
+                "the request has more header fields than this server takes".to_owned(),
                 "too_many_headers",
+                "too_large",
             ),
         };
-        let body = api::error::body(message, "invalid_request_error", None, code);
-        // The client may be gone; there is nobody else to tell.
-        let _ = session.respond_error_with_body(status, body).await;
+        let metrics = &self.live.shared().metrics;
+        metrics.unreadable.with_label_values(&[reason]).inc();
+        let body = api::error::body(&message, "invalid_request_error", None, code);
+        Some((status, body))
     }
 }
 

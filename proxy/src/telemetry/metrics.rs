@@ -98,6 +98,8 @@ pub(crate) struct Metrics {
     pub(crate) tls_handshakes: IntCounterVec,
     /// `result`: PROXY protocol headers of balancers: `ok`, `failed`, `timeout`.
     pub(crate) proxy_headers: IntCounterVec,
+    /// By `reason`: heads that were refused: `malformed`, `too_large`, `slow`.
+    pub(crate) unreadable: IntCounterVec,
     /// `header`: request headers ignored because the caller's key does not grant them.
     pub(crate) ungranted_headers: IntCounterVec,
     pub(crate) panics: IntCounter,
@@ -284,6 +286,11 @@ impl Metrics {
                 "PROXY protocol headers of balancers, by result.",
                 &["result"],
             )?,
+            unreadable: counters(
+                "sluicegate_unreadable_heads_total",
+                "Heads of requests that were refused, by reason.",
+                &["reason"],
+            )?,
             access_log_dropped: counter(
                 "sluicegate_access_log_dropped_total",
                 "Access log records dropped because the writer was behind.",
@@ -335,6 +342,7 @@ mod tests {
             (&m.reloads, 1),
             (&m.tls_handshakes, 1),
             (&m.proxy_headers, 1),
+            (&m.unreadable, 1),
             (&m.ungranted_headers, 1),
             (&m.connections_refused, 1),
         ] {
@@ -364,7 +372,7 @@ mod tests {
     fn every_family_registers_under_a_name_with_its_unit() {
         let metrics = all_touched();
         let families = metrics.registry().gather();
-        assert_eq!(families.len(), 33, "families of `Metrics`, counted by hand");
+        assert_eq!(families.len(), 34, "families of `Metrics`, counted by hand");
         for family in families {
             let name = family.name();
             let rest = name

@@ -2,7 +2,8 @@
 //!
 //! Requests go by an allow-list, because a backend is another party than the proxy: what a client
 //! meant for the proxy (credentials, cookies, addresses put there by proxies in front) must not
-//! reach it unasked. Answers go by a deny-list, because what nobody decided about stays as it came.
+//! reach it unasked. Answers go by a deny-list, because what nobody decided about stays as it came:
+//! on it is what tells of the backend's host and of the account that is used there.
 //!
 //! Invariant: no caller's `authorization` or `cookie`, no hop-by-hop field and no `x-sluicegate-…`
 //! gets through, whatever `forward_headers` says. `host` and `content-length` are written by the
@@ -60,6 +61,61 @@ const NEVER: &[&str] = &[
     "host",
 ];
 
+/// Of an answer: hidden from clients unless the pool shows them.
+const HIDDEN: &[&str] = &[
+    // Of another host than the client speaks to.
+    "clear-site-data",
+    "set-cookie",
+    "set-cookie2",
+    // Policies that the client would hold the proxy's host to.
+    "alt-svc",
+    "nel",
+    "public-key-pins",
+    "report-to",
+    "reporting-endpoints",
+    "strict-transport-security",
+    // Programs, hosts and addresses behind the proxy.
+    "forwarded",
+    "proxy-status",
+    "server",
+    "server-timing",
+    "via",
+    "x-backend",
+    "x-backend-server",
+    "x-cache",
+    "x-cluster-client-ip",
+    "x-host",
+    "x-hostname",
+    "x-node",
+    "x-pod-name",
+    "x-powered-by",
+    "x-real-ip",
+    "x-runtime",
+    "x-served-by",
+    "x-server",
+    "x-server-name",
+    "x-upstream",
+];
+
+/// As [`HIDDEN`]: what load balancers, meshes and content networks add.
+const HIDDEN_PREFIXES: &[&str] = &[
+    "cf-",
+    "x-amz-cf-",
+    "x-amzn-",
+    "x-aspnet",
+    "x-azure-",
+    "x-b3-",
+    "x-backend-",
+    "x-debug-",
+    "x-envoy-",
+    "x-forwarded-",
+    "x-internal-",
+    "x-kong-",
+    "x-litellm-",
+    "x-ms-",
+    "x-upstream-",
+];
+
 /// Ours: a client's are for us alone, and a backend must not pretend to be us.
 const OURS: &str = "x-sluicegate-";
 
@@ -97,6 +153,29 @@ pub(crate) fn response(upstream: &HeaderMap) -> HeaderMap {
         }
     }
     headers
+}
+
+/// Those headers of an answer that a client gets.
+pub(crate) fn shown(answer: &HeaderMap, pool: &config::Pool) -> HeaderMap {
+    let mut headers = answer.clone();
+    let hidden: Vec<HeaderName> = answer
+        .keys()
+        .filter(|name| is_hidden(name, pool))
+        .cloned()
+        .collect();
+    for name in hidden {
+        headers.remove(name);
+    }
+    headers
+}
+
+fn is_hidden(name: &HeaderName, pool: &config::Pool) -> bool {
+    let text = name.as_str();
+    let by_default = HIDDEN.contains(&text)
+        || HIDDEN_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
+        // With the caller's own key these name the caller's account.
+        || (!pool.pass_through && ALLOWED_WITH_CALLERS_KEY.contains(&text));
+    pool.hide_headers.contains(name) || (by_default && !pool.show_headers.contains(name))
 }
 
 /// What the allow-lists and the pool let through.
@@ -219,6 +298,34 @@ mod tests {
             sent,
             map(&[("content-encoding", "gzip"), ("accept-encoding", "br")])
         );
+    }
+
+    #[test]
+    fn an_answer_tells_of_no_host_and_no_account_unless_the_pool_says_so() {
+        let mut pool = pool_config("p", vec![]);
+        let upstream = map(&[
+            ("content-type", "application/json"),
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=2"),
+            ("server", "uvicorn"),
+            ("openai-organization", "org-operator"),
+            ("x-envoy-upstream-service-time", "7"),
+            ("x-ratelimit-remaining-tokens", "9"),
+            ("x-team", "blue"),
+        ]);
+        let least = map(&[
+            ("content-type", "application/json"),
+            ("x-ratelimit-remaining-tokens", "9"),
+            ("x-team", "blue"),
+        ]);
+        assert_eq!(shown(&upstream, &pool), least);
+        pool.pass_through = true;
+        assert!(shown(&upstream, &pool).contains_key("openai-organization"));
+        pool.show_headers = vec![header::SET_COOKIE, header::SERVER];
+        pool.hide_headers = vec![HeaderName::from_static("x-team"), header::SERVER];
+        let shown = shown(&upstream, &pool);
+        assert_eq!(shown.get_all(header::SET_COOKIE).iter().count(), 2);
+        assert!(!shown.contains_key("x-team") && !shown.contains_key(header::SERVER));
     }
 
     #[test]

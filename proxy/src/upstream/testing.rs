@@ -44,6 +44,8 @@ pub(super) fn pool_config(name: &str, backends: Vec<BackendIdentity>) -> config:
         model_map: BTreeMap::new(),
         api_key: None,
         pass_through: false,
+        show_headers: Vec::new(),
+        hide_headers: Vec::new(),
         forward_headers: Vec::new(),
         max_requests_in_flight: None,
         health: None,

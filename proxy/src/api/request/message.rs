@@ -20,6 +20,8 @@ const MESSAGE_TOKENS: u32 = 4;
 const TOOL_CALL_TOKENS: u32 = 8;
 /// Most tokens that a part of an unknown type is taken for.
 const MAX_UNKNOWN_TOKENS: usize = 1_000;
+/// Longest list of messages, of parts or of prompts.
+const MAX_ELEMENTS: usize = 64 * 1024;
 /// Longest name of a part's type that is kept, in bytes.
 const MAX_TYPE_BYTES: usize = 64;
 
@@ -41,6 +43,8 @@ pub(super) struct Read {
     pub(super) message: Message,
     /// Of a tool's message: the id of the call that it answers, empty without one.
     answers: String,
+    /// What decides what the message is, and is there more than once.
+    pub(super) repeated: Option<&'static str>,
 }
 
 /// Reads message `index`.
@@ -71,7 +75,39 @@ pub(super) fn read(cursor: Cursor<'_>, index: usize, value: &str) -> Result<Read
         group: None,
         source: Some(cursor.place(value)),
     };
-    Ok(Read { message, answers })
+    Ok(Read {
+        message,
+        answers,
+        repeated: repeated(&members),
+    })
+}
+
+/// The first member that decides what a message is and is there again.
+fn repeated(members: &[Member<'_>]) -> Option<&'static str> {
+    ["role", "content", "tool_calls"].into_iter().find(|name| {
+        let named = members.iter().filter(|member| member.key == *name);
+        named.count() > 1
+    })
+}
+
+/// The elements of a list, which has its bounds.
+///
+/// # Errors
+/// When it is no list, or too long.
+pub(super) fn elements<'a>(
+    param: &str,
+    expected: &str,
+    value: &'a str,
+) -> Result<Vec<&'a str>, RequestError> {
+    let elements = json::elements(value)
+        .map_err(|_| RequestError::wrong_type(param.to_owned(), expected, value))?;
+    match elements.len() > MAX_ELEMENTS {
+        true => {
+            let problem = format!("has more than {MAX_ELEMENTS} elements");
+            Err(RequestError::wrong_value(param, &problem))
+        }
+        false => Ok(elements),
+    }
 }
 
 /// A member's text; empty when it has none.
@@ -104,8 +140,7 @@ fn content(
     match Kind::of(value) {
         Kind::Null => Ok(Vec::new()),
         Kind::Text => Ok(vec![text(cursor, value, None)]),
-        Kind::Array => json::elements(value)
-            .unwrap_or_default()
+        Kind::Array => elements(&format!("messages[{index}].content"), "an array", value)?
             .into_iter()
             .enumerate()
             .map(|(at, element)| match Kind::of(element) {
@@ -248,6 +283,7 @@ pub(super) fn group(read: Vec<Read>) -> Vec<Message> {
     let group = |Read {
                      mut message,
                      answers,
+                     repeated: _,
                  }: Read| {
         if message.role == Role::Tool {
             let call = calls.get(&answers).filter(|_| !answers.is_empty());

@@ -4,12 +4,16 @@
 //! cuts of a compressor, [`Request::render`] gives the body that goes to an upstream. Both splice:
 //! what no decision touches leaves as it came, down to duplicate keys, number spellings and escapes.
 //!
-//! Lenient towards what is unknown (roles, types of parts, fields): the upstream judges that. Strict
-//! where the request cannot be routed, shown to a plugin or cut: not JSON, or `model`, `stream`,
+//! Lenient towards what is unknown (types of parts, fields): the upstream judges that. Strict where
+//! the request cannot be routed, shown to a plugin or cut: not JSON, or `model`, `stream`,
 //! `messages`, a message, its role or its content of another type than the API says. A byte order
 //! mark is tolerated and stays; half a surrogate pair reads as U+FFFD and stays; anything behind the
 //! object is an error. Of duplicate keys the last one holds.
+//!
+//! For requests of clients that is not all: [`screen()`] bounds what may be parsed, and
+//! [`Request::check`] refuses what an upstream could trip over or read in another way.
 
+mod check;
 mod edit;
 mod extension;
 mod media;
@@ -17,6 +21,7 @@ mod message;
 mod parameters;
 mod parse;
 mod render;
+mod screen;
 
 #[cfg(test)]
 mod tests;
@@ -28,8 +33,10 @@ use bytes::Bytes;
 
 use super::prompt::Prompt;
 
+pub(crate) use check::Rules;
 pub(crate) use parse::parse;
 pub(crate) use render::Changes;
+pub(crate) use screen::screen;
 
 /// A parsed request.
 #[derive(Debug, Clone)]
@@ -50,6 +57,8 @@ struct Places {
     messages: Option<Range<usize>>,
     /// Prompts or inputs in the request; 1 for chat.
     prompts: u32,
+    /// A field that something is read from, and that is there more than once.
+    repeated: Option<String>,
 }
 
 /// A member of the body.
@@ -116,6 +125,15 @@ impl RequestError {
             message: format!("`{param}` must be {expected}, not {got}."),
             param: Some(param),
             code: "invalid_type",
+        }
+    }
+
+    /// A field is there twice: who reads the first does something else than who reads the last.
+    fn repeated(param: &str) -> Self {
+        Self {
+            message: format!("`{param}` is there more than once."),
+            param: Some(param.to_owned()),
+            code: "repeated_parameter",
         }
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Fields<'a> {
     store: Option<&'a str>,
     modalities: Option<&'a str>,
     audio: Option<&'a str>,
+    /// The first of them that came again.
+    pub(super) repeated: Option<String>,
 }
 
 impl<'a> Fields<'a> {
@@ -61,7 +63,9 @@ impl<'a> Fields<'a> {
                 "audio" => &mut fields.audio,
                 _ => continue,
             };
-            *field = Some(member.value);
+            if field.replace(member.value).is_some() && fields.repeated.is_none() {
+                fields.repeated = Some(member.key.as_ref().to_owned());
+            }
         }
         fields
     }
@@ -69,7 +73,8 @@ impl<'a> Fields<'a> {
     /// How the client wants the answer made.
     ///
     /// # Errors
-    /// When `stream` is neither a boolean nor null: whether to stream cannot be guessed.
+    /// When `stream` is neither a boolean nor null, or `n` no number from 1 on: how many answers to
+    /// await, and in which form, cannot be guessed.
     pub(super) fn parameters(&self) -> Result<Parameters, RequestError> {
         let streaming = match self.stream {
             None => false,
@@ -90,7 +95,7 @@ impl<'a> Fields<'a> {
             temperature: self.temperature.and_then(json::number),
             top_p: self.top_p.and_then(json::number),
             max_tokens: limit(self.max_completion_tokens).or_else(|| limit(self.max_tokens)),
-            choices: self.n.and_then(json::count).unwrap_or(1).max(1),
+            choices: self.choices()?,
             seeded: is_given(self.seed),
             streaming,
             include_usage: member(self.stream_options, "include_usage") == Some("true"),
@@ -104,6 +109,17 @@ impl<'a> Fields<'a> {
             stored: self.store == Some("true"),
             audio_output: is_given(self.audio) || self.wants_audio(),
         })
+    }
+
+    fn choices(&self) -> Result<u32, RequestError> {
+        let Some(value) = self.n.filter(|value| Kind::of(value) != Kind::Null) else {
+            return Ok(1);
+        };
+        match (json::count(value), Kind::of(value)) {
+            (Some(choices @ 1..), _) => Ok(choices),
+            (_, Kind::Number) => Err(RequestError::wrong_value("n", "is no number from 1 on")),
+            _ => Err(RequestError::wrong_type("n".to_owned(), "a number", value)),
+        }
     }
 
     /// Names of the offered tools; those without a name go by their type, and those without either

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::message::{self, Cursor};
+use super::message::{self, Cursor, elements};
 use super::parameters::Fields;
 use super::{Name, Place, Places, Request, RequestError, extension};
 use crate::api::json::{self, Kind, Member};
@@ -31,12 +31,13 @@ pub(crate) fn parse(endpoint: Endpoint, body: Bytes) -> Result<Request, RequestE
 
     let model = model(fields.model)?;
     let parameters = fields.parameters()?;
+    let mut repeated = fields.repeated.clone();
     let (mut messages, prompts) = match endpoint {
-        Endpoint::Chat => (chat(cursor, fields.messages)?, 1),
+        Endpoint::Chat => (chat(cursor, fields.messages, &mut repeated)?, 1),
         Endpoint::Completions => prompts(cursor, "prompt", fields.prompt)?,
         Endpoint::Embeddings => match (fields.input, fields.messages) {
             // Multimodal embedding models take a conversation in place of the input.
-            (None, Some(_)) => (chat(cursor, fields.messages)?, 1),
+            (None, Some(_)) => (chat(cursor, fields.messages, &mut repeated)?, 1),
             (None, None) => return Err(RequestError::missing("input")),
             (input, _) => prompts(cursor, "input", input)?,
         },
@@ -86,6 +87,7 @@ pub(crate) fn parse(endpoint: Endpoint, body: Bytes) -> Result<Request, RequestE
             .then(|| fields.messages.map(|value| json::place(text, value)))
             .flatten(),
         prompts,
+        repeated,
     };
     Ok(Request {
         prompt: Arc::new(prompt),
@@ -134,15 +136,24 @@ fn model(value: Option<&str>) -> Result<String, RequestError> {
 }
 
 /// The messages of a conversation.
-fn chat(cursor: Cursor<'_>, value: Option<&str>) -> Result<Vec<Message>, RequestError> {
+fn chat(
+    cursor: Cursor<'_>,
+    value: Option<&str>,
+    repeated: &mut Option<String>,
+) -> Result<Vec<Message>, RequestError> {
     let value = value.ok_or_else(|| RequestError::missing("messages"))?;
-    let read: Result<Vec<_>, _> = json::elements(value)
-        .map_err(|_| RequestError::wrong_type("messages".to_owned(), "an array", value))?
+    let read: Result<Vec<_>, _> = elements("messages", "an array", value)?
         .into_iter()
         .enumerate()
         .map(|(index, element)| message::read(cursor, index, element))
         .collect();
-    read.map(message::group)
+    let read = read?;
+    for (index, message) in read.iter().enumerate() {
+        if let (Some(name), None) = (message.repeated, repeated.as_ref()) {
+            *repeated = Some(format!("messages[{index}].{name}"));
+        }
+    }
+    Ok(message::group(read))
 }
 
 /// The one message that stands for a `prompt` or `input`, and how many of them there are.
@@ -168,13 +179,10 @@ fn prompts(
         Kind::Null => return Ok((Vec::new(), 1)),
         Kind::Text => vec![text_part(cursor, value)],
         Kind::Array => {
-            let elements = json::elements(value).unwrap_or_default();
-            if elements
-                .first()
-                .is_some_and(|first| Kind::of(first) == Kind::Number)
-            {
-                vec![token_part(elements.len())]
+            if begins_with_number(value) {
+                vec![token_part(commas(value) + 1)]
             } else {
+                let elements = elements(param, "an array", value)?;
                 let mut parts = Vec::with_capacity(elements.len());
                 for (index, element) in elements.into_iter().enumerate() {
                     parts.push(match Kind::of(element) {
@@ -203,6 +211,15 @@ fn prompts(
         source: None,
     };
     Ok((vec![message], count))
+}
+
+/// True for an array of tokens.
+fn begins_with_number(array: &str) -> bool {
+    let inside = array.get(1..).unwrap_or_default();
+    matches!(
+        inside.trim_start().as_bytes().first(),
+        Some(b'-' | b'0'..=b'9')
+    )
 }
 
 /// A prompt that is a string.

@@ -197,6 +197,38 @@ fn depth_overflows_nothing() {
     assert!(parse(Endpoint::Chat, Bytes::from("[".repeat(1_000_000))).is_err());
 }
 
+const RULES: Rules<'_> = Rules {
+    extra_roles: &[],
+    max_choices: 128,
+};
+
+#[test]
+fn what_is_read_may_not_come_twice() {
+    let message = r#"{"role":"user","content":"x"}"#;
+    for (more, messages, param) in [
+        (r#","m\u006fdel":"b""#, message, "model"),
+        (r#","messages":[]"#, message, "messages"),
+        (r#","n":1,"n":2"#, message, "n"),
+        (
+            "",
+            r#"{},{"role":"user","role":"system"}"#,
+            "messages[1].role",
+        ),
+        (
+            "",
+            r#"{"content":"y","content":"z"}"#,
+            "messages[0].content",
+        ),
+    ] {
+        let body = format!(r#"{{"model":"a","messages":[{messages}]{more}}}"#);
+        let error = chat(&body).check(RULES).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some(param), "{body}");
+        assert_eq!(error.code, "repeated_parameter");
+    }
+    let body = format!(r#"{{"model":"a","x":1,"messages":[{message}],"x":2}}"#);
+    chat(&body).check(RULES).unwrap();
+}
+
 #[test]
 fn of_duplicates_the_last_holds() {
     let request = chat(
@@ -208,6 +240,44 @@ fn of_duplicates_the_last_holds() {
     assert_eq!(request.prompt.messages[0].role, Role::System);
     assert_eq!(texts(&request.prompt.messages[0]), ["z"]);
     assert_eq!(request.expected_choices(), 3);
+}
+
+#[test]
+fn what_makes_no_sense_is_named() {
+    let critic = ["critic".to_owned()];
+    let rules = Rules {
+        extra_roles: &critic,
+        ..RULES
+    };
+    let user = r#"{"role":"user","content":"x"}"#;
+    for (more, messages, param) in [
+        ("", "", "messages"),
+        (r#","sluicegate":{"context":["a"]}"#, "", "messages"),
+        ("", r#"{"role":"user"},{"content":"x"}"#, "messages[1].role"),
+        ("", r#"{"role":"wizard","content":"x"}"#, "messages[0].role"),
+        ("", r#"{"role":"","content":"x"}"#, "messages[0].role"),
+        (r#","n":129"#, user, "n"),
+        (r#","n":4e9"#, user, "n"),
+        (r#","temperature":1e999"#, user, "temperature"),
+        (r#","whatever":-1E400"#, user, "whatever"),
+    ] {
+        let body = format!(r#"{{"model":"a","messages":[{messages}]{more}}}"#);
+        let error = chat(&body).check(rules).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some(param), "{body}");
+        assert!(error.message.contains(param), "{}", error.message);
+    }
+    for (more, messages) in [
+        ("", r#"{"role":"critic","content":"x"},{"role":"function"}"#),
+        (r#","n":128,"seed":123456789012345678901234567890"#, user),
+        (r#","n":"2","x":[1e999],"temperature":1e-999"#, user),
+    ] {
+        let body = format!(r#"{{"model":"a","messages":[{messages}]{more}}}"#);
+        chat(&body).check(rules).unwrap();
+    }
+    for n in ["0", "-1", "1e999", "true", "[]", "\"many\"", "0.5"] {
+        let body = format!(r#"{{"model":"a","messages":[{user}],"n":{n}}}"#);
+        assert_eq!(refusal(Endpoint::Chat, &body).param.as_deref(), Some("n"));
+    }
 }
 
 #[test]

@@ -35,6 +35,10 @@ pub(crate) struct Pool {
     pub(crate) forward_headers: Vec<http::HeaderName>,
     /// Requests that it serves at once; none: any number.
     pub(crate) max_requests_in_flight: Option<usize>,
+    /// Answer headers that clients get although they are hidden by default; lower case.
+    pub(crate) show_headers: Vec<http::HeaderName>,
+    /// Answer headers that clients do not get besides those hidden by default; lower case.
+    pub(crate) hide_headers: Vec<http::HeaderName>,
     /// Health checks; none: only traffic tells.
     pub(crate) health: Option<HealthCheck>,
 }

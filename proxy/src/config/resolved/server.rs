@@ -1,6 +1,7 @@
 //! The listeners, `[server]` and `[admin]`, and `[telemetry]`, which has one too.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -35,6 +36,10 @@ pub(crate) struct Server {
     /// Bytes of requests and answers in memory; default a quarter of the machine's or control
     /// group's. Above it: 503 for requests; answers are neither held back nor stored.
     pub(crate) max_buffered_bytes: usize,
+    /// Roles of messages that are let through besides those of OpenAI's API; default: none.
+    pub(crate) extra_roles: Arc<[String]>,
+    /// Largest `n`: answers to one prompt; default 128.
+    pub(crate) max_choices: u32,
     /// From a request's first byte to the end of its body; default 60 s.
     pub(crate) body_timeout: Duration,
     /// How long an idle client connection stays; default 60 s.

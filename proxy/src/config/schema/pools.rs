@@ -54,6 +54,14 @@ pub(crate) struct Pool {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub(crate) max_requests_in_flight: Option<u32>,
+    /// Headers of answers that clients get although they are hidden by default: cookies, what names
+    /// servers and accounts (`server`, `via`, `openai-organization`, `x-envoy-…`), and policies for
+    /// the backend's own host (`strict-transport-security`, `alt-svc`).
+    #[serde(default)]
+    pub(crate) show_headers: Vec<String>,
+    /// Headers of answers that clients do not get, besides those that are hidden by default.
+    #[serde(default)]
+    pub(crate) hide_headers: Vec<String>,
     /// Asks each backend regularly whether it is well. Left out, only traffic tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) health: Option<Health>,

@@ -48,6 +48,12 @@ pub(crate) struct Server {
     /// with a PROXY protocol header, version 1 or 2, and the client's address is the one in it.
     /// Connections from elsewhere speak for themselves.
     pub(crate) proxy_protocol_from: Vec<String>,
+    /// Roles of messages that are let through besides those of OpenAI's API: for models whose chat
+    /// template knows more. A message of any other role gets 400.
+    pub(crate) extra_roles: Vec<String>,
+    /// Largest `n`, which is the number of answers to one prompt; a larger one gets 400.
+    #[schemars(range(min = 1, max = 65536))]
+    pub(crate) max_choices: u32,
     /// Longest time for a TLS handshake, then for the first request's head, and for the head of each
     /// further request from its first byte.
     pub(crate) header_timeout: Time,
@@ -68,6 +74,8 @@ impl Default for Server {
             tls: None,
             workers: None,
             proxy_protocol_from: Vec::new(),
+            extra_roles: Vec::new(),
+            max_choices: 128,
             header_timeout: Time::seconds(10),
             max_body_bytes: Size::mib(32),
             max_header_bytes: Size::kib(64),

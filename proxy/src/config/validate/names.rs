@@ -108,11 +108,7 @@ impl Checker<'_> {
 
     /// Reads the name of a request header that may be handed on.
     pub(super) fn header_name(&mut self, pointer: &str, name: &str) -> Option<HeaderName> {
-        let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
-            self.error(pointer, format!("`{name}` is no name of a header"))
-                .label("for example \"x-team\"");
-            return None;
-        };
+        let header = self.any_header(pointer, name)?;
         if CREDENTIALS.contains(&header.as_str()) {
             self.error(
                 pointer,
@@ -134,6 +130,28 @@ impl Checker<'_> {
             return None;
         }
         Some(header)
+    }
+
+    /// Reads the name of an answer's header that may be kept from a client, or not.
+    pub(super) fn answer_header(&mut self, pointer: &str, name: &str) -> Option<HeaderName> {
+        let header = self.any_header(pointer, name)?;
+        if OWN.contains(&header.as_str()) || header == http::header::CONTENT_TYPE {
+            self.error(
+                pointer,
+                format!("`{header}` is needed to read the answer; the proxy sees to it"),
+            );
+            return None;
+        }
+        Some(header)
+    }
+
+    fn any_header(&mut self, pointer: &str, name: &str) -> Option<HeaderName> {
+        let header = HeaderName::from_bytes(name.as_bytes()).ok();
+        if header.is_none() {
+            self.error(pointer, format!("`{name}` is no name of a header"))
+                .label("for example \"x-team\"");
+        }
+        header
     }
 
     /// Checks that a secret can be sent in a header; says what is wrong with it, and nothing of it.

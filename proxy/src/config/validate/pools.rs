@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use http::HeaderName;
 use rustls::pki_types::ServerName;
 
 use super::Checker;
@@ -79,6 +80,11 @@ fn pool(
             checker.forwarded_header(&format!("{pointer}/forward_headers/{at}"), name)
         })
         .collect();
+    let [show_headers, hide_headers] = [
+        ("show_headers", &typed.show_headers),
+        ("hide_headers", &typed.hide_headers),
+    ]
+    .map(|(field, names)| answer_headers(&format!("{pointer}/{field}"), names, checker));
     Pool {
         name: PoolName::new(&typed.name),
         backends,
@@ -90,11 +96,21 @@ fn pool(
         max_requests_in_flight: typed
             .max_requests_in_flight
             .map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
+        show_headers,
+        hide_headers,
         health: typed
             .health
             .as_ref()
             .map(|typed| health(&format!("{pointer}/health"), typed, checker)),
     }
+}
+
+fn answer_headers(pointer: &str, names: &[String], checker: &mut Checker<'_>) -> Vec<HeaderName> {
+    names
+        .iter()
+        .enumerate()
+        .filter_map(|(at, name)| checker.answer_header(&format!("{pointer}/{at}"), name))
+        .collect()
 }
 
 fn pool_models(pointer: &str, typed: &schema::Pool, checker: &mut Checker<'_>) {

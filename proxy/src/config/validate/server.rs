@@ -52,6 +52,8 @@ pub(super) fn resolve(
         max_streams_per_connection: typed.max_streams_per_connection,
         max_requests_in_flight: count(typed.max_requests_in_flight),
         max_buffered_bytes: max_buffered_bytes(typed, checker),
+        extra_roles: typed.extra_roles.as_slice().into(),
+        max_choices: typed.max_choices,
         body_timeout: typed.body_timeout.0,
         keepalive_timeout: typed.keepalive_timeout.0,
         drain_timeout: typed.drain_timeout.0,

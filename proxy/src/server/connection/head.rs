@@ -1,13 +1,12 @@
 //! Waits for what a client has to send first, a handshake, a preface, a request's head, and says what
-//! is wrong with a head.
+//! a head has too much of.
 
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
-
 use pingora::http::RequestHeader;
+use tokio::time::{Instant, sleep_until};
 
 use super::super::phase::{self, Phase};
 use super::transport::Activity;
@@ -31,18 +30,6 @@ pub(super) enum Awaited<T> {
     Slow,
     /// The server stops, and nothing whole was here.
     Stopping,
-}
-
-/// Says why a head could not be read.
-pub(super) fn unreadable(error: &pingora::Error, activity: &Activity) -> Unreadable {
-    if activity.is_exhausted() {
-        return Unreadable::TooLarge;
-    }
-    let cause = error.cause.as_ref();
-    match cause.and_then(|cause| cause.downcast_ref::<httparse::Error>()) {
-        Some(httparse::Error::TooManyHeaders) => Unreadable::TooManyHeaders,
-        _ => Unreadable::Malformed,
-    }
 }
 
 /// Says what a head has too much of. Names and values count, and what HTTP/2 adds to each of them

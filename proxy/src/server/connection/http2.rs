@@ -20,6 +20,11 @@ use crate::admission::Standing;
 
 /// Malformed requests that a connection may send before it is closed.
 const MAX_REJECTED: usize = 32;
+/// Requests that a client may take back before [`Count::is_abuse`] looks at how many it let live.
+const MAX_TAKEN_BACK: usize = 100;
+/// Bytes of an answer that wait for the client's window, in each stream; the HTTP/2 library keeps
+/// 400 KiB otherwise.
+const SEND_BUFFER: usize = 64 * 1024;
 /// How long a client may take to close a connection that has no stream, once it was told to.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -51,9 +56,9 @@ pub(super) async fn serve<A: Application>(
         return;
     };
     let mut streams = JoinSet::new();
-    let mut rejected = 0;
+    let mut count = Count::default();
     let mut idle_since = Instant::now();
-    let (mut patience, mut leaves) = (limit, false);
+    let (mut patience, mut leaves, mut abused) = (limit, false, false);
     loop {
         tokio::select! {
             biased;
@@ -71,16 +76,13 @@ pub(super) async fn serve<A: Application>(
                             (patience, leaves) = (GOODBYE, true);
                         }
                     }
-                    Ok(Some(H2Accept::Rejected)) => {
-                        rejected += 1;
-                        if rejected >= MAX_REJECTED {
-                            break;
-                        }
-                    }
+                    Ok(Some(H2Accept::Rejected)) => count.rejected += 1,
                     Ok(None) | Err(_) => break,
                 }
             }
-            Some(_) = streams.join_next(), if !streams.is_empty() => {
+            Some(ended) = streams.join_next(), if !streams.is_empty() => {
+                count.ended += 1;
+                count.taken_back += usize::from(matches!(ended, Ok(End::TakenBack)));
                 idle_since = Instant::now();
                 if !leaves {
                     patience = listener.app.settings().keepalive_timeout;
@@ -94,14 +96,50 @@ pub(super) async fn serve<A: Application>(
                 (patience, leaves, idle_since) = (GOODBYE, true, Instant::now());
             }
         }
+        let most = usize::try_from(settings.max_streams).unwrap_or(usize::MAX);
+        if !abused && count.is_abuse(streams.len(), most) {
+            abused = true;
+            tracing::debug!(?count, "an HTTP/2 connection is closed for abuse");
+            connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+            (patience, leaves, idle_since) = (GOODBYE, true, Instant::now());
+        }
     }
     drop(connection);
     // They find out by themselves, and have things to put away.
     while streams.join_next().await.is_some() {}
 }
 
+/// How the requests of a connection came out.
+#[derive(Debug, Default)]
+struct Count {
+    ended: usize,
+    /// Reset by the client before they were answered.
+    taken_back: usize,
+    /// Malformed, and never begun.
+    rejected: usize,
+}
+
+impl Count {
+    /// True for a client that makes work and takes it back (rapid reset), faster than the work is
+    /// put away or more often than not; or one that sends little but nonsense.
+    fn is_abuse(&self, open: usize, max_streams: usize) -> bool {
+        self.rejected >= MAX_REJECTED
+            || open > max_streams.saturating_mul(2)
+            || (self.taken_back > MAX_TAKEN_BACK && self.taken_back * 2 > self.ended)
+    }
+}
+
+/// How a request ended.
+enum End {
+    /// With an answer, or without one for other reasons than the client's.
+    Answered,
+    /// The client reset it.
+    TakenBack,
+}
+
 fn options(settings: &Settings) -> H2Options {
     let mut options = server::default_h2_options();
+    options.max_send_buffer_size(SEND_BUFFER);
     options.max_concurrent_streams(settings.max_streams);
     // The sender answers 431 by itself above it (RFC 9113 §6.5.2).
     options.max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX));
@@ -112,14 +150,22 @@ async fn answer<A: Application>(
     listener: Arc<Listener<A>>,
     session: HttpSession,
     standing: Standing,
-) {
+) -> End {
     let mut session = ServerSession::new_http2(session);
     let app = &listener.app;
     if let Some(why) = head::over(&app.settings(), session.req_header()) {
-        return app.refuse(&mut session, why).await;
+        if let Some((status, body)) = app.refusal(why) {
+            // The stream may be gone; there is nobody to tell.
+            let _ = session.respond_error_with_body(status.as_u16(), body).await;
+        }
+        return End::Answered;
     }
-    if app.serve(&mut session, standing).await.is_some() {
-        // The stream may be gone; there is nobody to tell.
-        let _ = session.finish().await;
+    match app.serve(&mut session, standing).await {
+        Some(()) => {
+            // As above.
+            let _ = session.finish().await;
+            End::Answered
+        }
+        None => End::TakenBack,
     }
 }

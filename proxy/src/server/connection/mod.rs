@@ -10,6 +10,8 @@
 //!
 //! [`Phase`]: super::phase::Phase
 
+mod chunked;
+mod grammar;
 mod head;
 mod http1;
 mod http2;
@@ -22,6 +24,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use http::StatusCode;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::{ALPN, Stream};
@@ -46,8 +50,8 @@ pub(super) trait Application: Send + Sync + 'static {
     /// Answers the request whose head `session` has read. None: the connection must close.
     async fn serve(&self, session: &mut ServerSession, standing: Standing) -> Option<()>;
 
-    /// Tells a client why its head is not served; the connection closes after it.
-    async fn refuse(&self, session: &mut ServerSession, why: Unreadable);
+    /// What a client is told whose head is not served; the connection closes after it. None: nothing.
+    fn refusal(&self, why: Unreadable) -> Option<(StatusCode, Bytes)>;
 }
 
 /// A connection's limits.
@@ -84,7 +88,8 @@ impl Settings {
 /// Why a request's head is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    Malformed,
+    /// What is wrong with it.
+    Malformed(&'static str),
     /// It began and did not end in time.
     Slow,
     TooLarge,

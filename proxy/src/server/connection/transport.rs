@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
@@ -29,23 +29,11 @@ const WRITE_BUFFER: usize = 16 * 1024;
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Whether the client has sent anything since [`Self::arm`], and how much of a head it may send.
-#[derive(Debug)]
+/// Whether the client has sent anything since [`Self::arm`].
+#[derive(Debug, Default)]
 pub(super) struct Activity {
     begun: AtomicBool,
     first: Notify,
-    /// Bytes that may still be read. Pingora takes a head of a mebibyte.
-    left: AtomicUsize,
-}
-
-impl Default for Activity {
-    fn default() -> Self {
-        Self {
-            begun: AtomicBool::new(false),
-            first: Notify::new(),
-            left: AtomicUsize::new(usize::MAX),
-        }
-    }
 }
 
 impl Activity {
@@ -58,32 +46,6 @@ impl Activity {
     pub(super) fn begin(&self) {
         if !self.begun.swap(true, Ordering::Relaxed) {
             self.first.notify_one();
-        }
-    }
-
-    /// Nothing can be read any more after about so many bytes, unless [`Self::end_head`] comes first.
-    /// What TLS adds counts too.
-    pub(super) fn begin_head(&self, bytes: usize) {
-        let records = bytes / 16 + 1024;
-        self.left.store(bytes + records, Ordering::Relaxed);
-    }
-
-    /// The head is here: what follows has other limits.
-    pub(super) fn end_head(&self) {
-        self.left.store(usize::MAX, Ordering::Relaxed);
-    }
-
-    /// The head was too long.
-    pub(super) fn is_exhausted(&self) -> bool {
-        self.left.load(Ordering::Relaxed) == 0
-    }
-
-    fn count(&self, bytes: usize) {
-        self.begin();
-        let left = self.left.load(Ordering::Relaxed);
-        if left != usize::MAX {
-            self.left
-                .store(left.saturating_sub(bytes), Ordering::Relaxed);
         }
     }
 
@@ -202,14 +164,10 @@ impl AsyncRead for Transport {
             self.activity.begin();
             return Poll::Ready(Ok(()));
         }
-        if self.activity.is_exhausted() {
-            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(cx, buffer);
-        let bytes = buffer.filled().len() - before;
-        if bytes > 0 {
-            self.activity.count(bytes);
+        if buffer.filled().len() > before {
+            self.activity.begin();
         }
         read
     }

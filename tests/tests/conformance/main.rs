@@ -1,0 +1,9 @@
+//! What clients may send, byte for byte, and what they get for what they may not.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod bodies;
+mod framing;
+mod json;
+mod paths;
+mod privacy;
+mod raw;
