@@ -1,11 +1,14 @@
-//! Certificates made on the spot, and the TLS server side.
+//! Certificates made on the spot, and both sides of a handshake with them.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// A certificate, for `localhost` and 127.0.0.1 unless said otherwise, and the authority that signed it.
@@ -130,8 +133,20 @@ impl Certificate {
         TlsAcceptor::from(Arc::new(config))
     }
 
-    /// A client that trusts nothing but this certificate's authority.
-    pub(crate) fn connector(&self, http2: bool) -> TlsConnector {
+    /// A client's handshake that trusts nothing but this certificate's authority, asks for `name`,
+    /// and offers these protocols.
+    ///
+    /// # Errors
+    /// When it fails.
+    ///
+    /// # Panics
+    /// When `name` is none.
+    pub async fn handshake(
+        &self,
+        tcp: TcpStream,
+        name: &str,
+        protocols: &[&str],
+    ) -> io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.authority.clone()).unwrap();
         let mut config = ClientConfig::builder_with_provider(provider())
@@ -139,9 +154,12 @@ impl Certificate {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let protocol: &[u8] = if http2 { b"h2" } else { b"http/1.1" };
-        config.alpn_protocols = vec![protocol.to_vec()];
-        TlsConnector::from(Arc::new(config))
+        let protocols = protocols.iter().map(|name| name.as_bytes().to_vec());
+        config.alpn_protocols = protocols.collect();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        tcp.set_nodelay(true).unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        connector.connect(name, tcp).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! The HTTP/2 client: prior knowledge on a plain connection.
+//! The HTTP/2 client: by prior knowledge, or behind a handshake.
 
 use std::future::poll_fn;
 use std::io;
@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -41,10 +42,18 @@ impl H2Client {
     pub async fn connect(address: SocketAddr) -> Self {
         let tcp = TcpStream::connect(address).await.unwrap();
         tcp.set_nodelay(true).unwrap();
+        Self::over(tcp).await
+    }
+
+    /// [`H2Client::connect`] on a connection that is open, such as one behind a handshake.
+    ///
+    /// # Panics
+    /// When HTTP/2 is not spoken.
+    pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
         let (send, connection) = h2::client::Builder::new()
             .initial_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES)
-            .handshake(tcp)
+            .handshake(stream)
             .await
             .expect("the proxy speaks HTTP/2");
         let mut tasks = JoinSet::new();

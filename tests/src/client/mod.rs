@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 pub use http2::{H2Client, H2Exchange};
 
@@ -201,10 +202,14 @@ impl Client {
     /// # Errors
     /// When the handshake fails.
     pub async fn try_tls_over(tcp: TcpStream, certificate: &Certificate) -> io::Result<Self> {
-        tcp.set_nodelay(true).unwrap();
-        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-        let stream = certificate.connector(false).connect(name, tcp).await?;
-        Ok(Self::over(Box::new(stream)))
+        let stream = certificate.handshake(tcp, "localhost", &["http/1.1"]);
+        Ok(Self::over_tls(stream.await?))
+    }
+
+    /// Speaks HTTP/1.1 behind a handshake.
+    #[must_use]
+    pub fn over_tls(stream: TlsStream<TcpStream>) -> Self {
+        Self::over(Box::new(stream))
     }
 
     fn over(stream: Box<dyn Stream>) -> Self {

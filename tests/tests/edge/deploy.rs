@@ -167,6 +167,35 @@ async fn container_starts_as_its_recipe_says_and_its_health_check_tells() {
     assert!(!check().await.unwrap().status.success());
 }
 
+#[test]
+fn container_copies_the_whole_workspace() {
+    let recipe = deploy("Containerfile");
+    let copied: Vec<&str> = recipe
+        .lines()
+        .filter(|line| line.starts_with("COPY ") && !line.contains("--from="))
+        .flat_map(|line| line.split(' ').skip(1))
+        .collect();
+    let metadata = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
+        .current_dir(repository())
+        .output()
+        .unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    assert!(!packages.is_empty());
+    for package in packages {
+        let manifest = Path::new(package["manifest_path"].as_str().unwrap());
+        let below = manifest.strip_prefix(repository()).unwrap();
+        let folder = below.iter().next().unwrap().to_str().unwrap();
+        assert!(copied.contains(&folder), "{folder} in {copied:?}");
+    }
+    // Built from source by the build script, from this contract.
+    assert!(
+        copied.contains(&"plugins") && copied.contains(&"wit"),
+        "{copied:?}"
+    );
+}
+
 /// Stays free until it is used: nothing else takes ports of this one.
 fn free_address() -> String {
     let listener = std::net::TcpListener::bind("127.9.8.7:0").unwrap();

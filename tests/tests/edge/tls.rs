@@ -1,12 +1,13 @@
 //! Certificates: chosen by name, renewed while running; and handshakes that do not end.
 
-use std::process::Output;
+use std::io;
 
 use sluicegate_tests::{
-    Backend, Certificate, Client, Config, Proxy, Request, ask, eventually, start_refused,
+    Backend, Certificate, Client, Config, H2Client, Proxy, Request, ask, eventually, start_refused,
+    within,
 };
 use tokio::net::TcpStream;
-use tokio::process::Command;
+use tokio_rustls::client::TlsStream;
 use toml::{Table, Value};
 
 fn files(certificate: &Certificate) -> Value {
@@ -22,30 +23,27 @@ fn with(config: Config, certificates: &[&Certificate]) -> Config {
     config.set("server.tls.certificates", Value::Array(list))
 }
 
-/// Asks as a user would: by name, trusting one authority.
-async fn curl(proxy: &Proxy, host: &str, trusted: &Certificate, more: &[&str]) -> Output {
-    let port = proxy.data().port();
-    let mut command = Command::new("curl");
-    command
-        .args([
-            "--silent",
-            "--show-error",
-            "--max-time",
-            "30",
-            "--noproxy",
-            "*",
-        ])
-        .args(["--cacert", &trusted.file("ca.pem")])
-        .args(["--resolve", &format!("{host}:{port}:127.0.0.1")])
-        .args(["--write-out", " %{http_version}"])
-        .args(more)
-        .arg(format!("https://{host}:{port}/livez"));
-    command.output().await.expect("curl is installed")
+const H1: &[&str] = &["http/1.1"];
+
+/// A handshake of a client that asks for a name and trusts one authority.
+async fn shake(
+    proxy: &Proxy,
+    name: &str,
+    trusted: &Certificate,
+    protocols: &[&str],
+) -> io::Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(proxy.data()).await.unwrap();
+    within("a handshake", trusted.handshake(tcp, name, protocols)).await
 }
 
-fn printed(output: &Output) -> String {
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
+async fn assert_served(proxy: &Proxy, name: &str, trusted: &Certificate) {
+    let shaken = shake(proxy, name, trusted, H1).await;
+    let stream = shaken.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let mut client = Client::over_tls(stream);
+    client
+        .send(&Request::get("/livez"))
+        .await
+        .expect_status(200);
 }
 
 #[tokio::test]
@@ -57,7 +55,7 @@ async fn client_gets_the_certificate_of_the_name_that_it_asks_for() {
     ];
     let backend = Backend::model("b").await;
     let proxy = Proxy::start(&with(Config::one(&backend), &[&first, &second, &wild])).await;
-    // Each authority signed one certificate: curl's trust shows which one came.
+    // Each authority signed one certificate: the client's trust shows which one came.
     for (host, trusted) in [
         ("first.test", &first),
         ("second.test", &second),
@@ -66,12 +64,13 @@ async fn client_gets_the_certificate_of_the_name_that_it_asks_for() {
         // No name is sent for an address.
         ("127.0.0.1", &first),
     ] {
-        let answer = printed(&curl(&proxy, host, trusted, &[]).await);
-        assert!(answer.starts_with("alive"), "{host}: {answer}");
+        assert_served(&proxy, host, trusted).await;
     }
-    let unknown = curl(&proxy, "unknown.test", &first, &[]).await;
-    let stderr = String::from_utf8_lossy(&unknown.stderr);
-    assert!(stderr.contains("no alternative certificate"), "{stderr}");
+    let unknown = shake(&proxy, "unknown.test", &first, H1).await.unwrap_err();
+    assert!(
+        unknown.to_string().contains("not valid for name"),
+        "{unknown}"
+    );
 }
 
 #[tokio::test]
@@ -79,17 +78,29 @@ async fn alpn_chooses_between_http2_and_http1() {
     let certificate = Certificate::new();
     let backend = Backend::model("b").await;
     let proxy = Proxy::start(&with(Config::one(&backend), &[&certificate])).await;
-    for (wanted, spoken) in [
-        ("--http2", "alive 2"),
-        ("--http1.1", "alive 1.1"),
-        ("--no-alpn", "alive 1.1"),
+    for (offered, chosen) in [
+        (&["http/1.1", "h2"][..], Some("h2")),
+        (H1, Some("http/1.1")),
+        (&[], None),
     ] {
-        let output = curl(&proxy, "localhost", &certificate, &[wanted]).await;
-        assert_eq!(printed(&output), spoken);
+        let stream = shake(&proxy, "localhost", &certificate, offered).await;
+        let stream = stream.unwrap();
+        let protocol = stream.get_ref().1.alpn_protocol();
+        assert_eq!(protocol, chosen.map(str::as_bytes), "{offered:?}");
+        let alive = Request::get("/livez");
+        match chosen {
+            Some("h2") => H2Client::over(stream).await.send(&alive).await,
+            _ => Client::over_tls(stream).send(&alive).await,
+        }
+        .expect_status(200);
     }
+    let none = shake(&proxy, "localhost", &certificate, &["spdy/3"]).await;
+    assert!(none.is_err(), "no protocol in common");
     let metrics = proxy.metrics().await;
-    let handshakes = metrics.sum("sluicegate_tls_handshakes_total", &[("result", "ok")]);
-    assert!((3.0..4.0).contains(&handshakes), "{handshakes}");
+    for (result, expected) in [("ok", 3.0), ("failed", 1.0)] {
+        let count = metrics.sum("sluicegate_tls_handshakes_total", &[("result", result)]);
+        assert!((count - expected).abs() < 0.5, "{result}: {count}");
+    }
 }
 
 /// Puts a certificate where the config says, the key first.
@@ -191,12 +202,12 @@ async fn certificates_may_be_added_while_running_but_tls_stays() {
     proxy
         .reload_and_wait(&with(config.clone(), &[&one, &two]))
         .await;
-    printed(&curl(&proxy, "one.test", &one, &[]).await);
-    printed(&curl(&proxy, "two.test", &two, &[]).await);
+    assert_served(&proxy, "one.test", &one).await;
+    assert_served(&proxy, "two.test", &two).await;
 
     proxy.put_config(&config);
     proxy.await_line("from TLS to plain HTTP").await;
-    printed(&curl(&proxy, "one.test", &one, &[]).await);
+    assert_served(&proxy, "one.test", &one).await;
 }
 
 #[test]
