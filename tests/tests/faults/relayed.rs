@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
-use sluicegate_tests::{Request, Route};
+use sluicegate_tests::{Config, Faulty, Pool, Proxy, Request, Route};
 
 use crate::bench::{Bench, answer, pause};
 
@@ -60,6 +60,31 @@ async fn gateway_errors_of_relayed_reads_are_tried_again() {
     assert_eq!((outcome.head.status(), outcome.text()), (200, "the file"));
     outcome.attempts_were("then well", "2xx 1, 5xx 1");
     bench.nothing_broken_is_cached().await;
+}
+
+#[tokio::test]
+async fn gateway_error_that_nobody_bettered_bears_the_name_of_its_backend() {
+    let (busy, dying) = (Faulty::new(), Faulty::new());
+    let pool = Pool::new("main").url(busy.url()).url(dying.url());
+    let proxy = Proxy::start(&Config::new().pool(pool).set("server.workers", 1)).await;
+    let mut client = proxy.client().await;
+    client.begin(&Request::get("/v1/files/a")).await;
+    // The first of two equal backends is the first to be asked.
+    let mut peer = busy.next().await;
+    peer.request().await;
+    peer.write(answer("503 Busy", "", "busy")).await.unwrap();
+    let die = async {
+        loop {
+            dying.next().await.reset();
+        }
+    };
+    let head = tokio::select! {
+        head = client.head() => head,
+        () = die => unreachable!("it dies for ever"),
+    };
+    assert_eq!(head.status(), 503);
+    assert_eq!(head.header("x-sluicegate-backend"), Some("main-1"));
+    assert_eq!(client.rest().await.unwrap(), "busy");
 }
 
 #[tokio::test]
