@@ -39,11 +39,19 @@ impl H2Client {
     /// # Panics
     /// When nobody listens or HTTP/2 is not spoken.
     pub async fn connect(address: SocketAddr) -> Self {
+        Self::connect_with_window(address, WINDOW_BYTES).await
+    }
+
+    /// [`H2Client::connect`], where answers get only so many bytes before they are read.
+    ///
+    /// # Panics
+    /// As [`H2Client::connect`].
+    pub async fn connect_with_window(address: SocketAddr, window: u32) -> Self {
         let tcp = TcpStream::connect(address).await.unwrap();
         tcp.set_nodelay(true).unwrap();
         let (send, connection) = h2::client::Builder::new()
-            .initial_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES)
+            .initial_window_size(window)
+            .initial_connection_window_size(window)
             .handshake(tcp)
             .await
             .expect("the proxy speaks HTTP/2");
