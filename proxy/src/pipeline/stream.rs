@@ -15,6 +15,7 @@ use super::client::Client;
 use super::context::RequestContext;
 use super::error::{self, Error};
 use super::events::{Events, EventsError};
+use super::reply;
 use super::store::Seat;
 use crate::api::plain::Tail;
 use crate::api::sse::Event;

@@ -9,11 +9,11 @@
 use http::uri::Authority;
 
 /// What is wrong with a head, for the client to read.
-pub(super) type Fault = &'static str;
+pub(crate) type Fault = &'static str;
 
 /// How a head frames the body that follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Framed {
+pub(crate) enum Framed {
     /// By a length, which may be zero.
     Length,
     Chunked,
@@ -23,7 +23,7 @@ pub(super) enum Framed {
 ///
 /// # Errors
 /// [`Fault`].
-pub(super) fn check(head: &[u8]) -> Result<Framed, Fault> {
+pub(crate) fn check(head: &[u8]) -> Result<Framed, Fault> {
     let mut lines = Lines { rest: head };
     let line = lines.next()?;
     let version = request_line(line)?;
