@@ -19,10 +19,26 @@ impl Proxy {
     /// Memory that it occupies, in bytes.
     #[must_use]
     pub fn resident_bytes(&self) -> Option<u64> {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// Most memory that it has occupied since [`Proxy::forget_peak`], in bytes.
+    #[must_use]
+    pub fn peak_bytes(&self) -> Option<u64> {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// Begins the measurement of [`Proxy::peak_bytes`] anew; gives what is occupied now.
+    #[must_use]
+    pub fn forget_peak(&self) -> Option<u64> {
+        // 5: the peak of the resident memory (proc_pid_clear_refs(5)).
+        fs::write(self.proc("clear_refs"), "5").ok()?;
+        self.resident_bytes()
+    }
+
+    fn status_bytes(&self, name: &str) -> Option<u64> {
         let status = fs::read_to_string(self.proc("status")).ok()?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
         Some(kib * 1024)
     }

@@ -1,6 +1,7 @@
 //! Looks into a plain answer: does it parse, and what does it say of itself.
 
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use super::answer::{Envelope, Finish, Usage};
 use super::json;
@@ -79,9 +80,62 @@ pub(crate) fn inspect(endpoint: Endpoint, body: &[u8]) -> Result<PlainFacts, Unr
     })
 }
 
+/// The end of an answer that is passed on without being held: most servers tell the usage there.
+#[derive(Debug, Default)]
+pub(crate) struct Tail(Vec<u8>);
+
+impl Tail {
+    /// What is kept; the usage with its details takes some hundred bytes.
+    const BYTES: usize = 2048;
+
+    /// Takes the next bytes of the answer.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        let last = bytes.len().saturating_sub(Self::BYTES);
+        self.0
+            .extend_from_slice(bytes.get(last..).unwrap_or_default());
+        let over = self.0.len().saturating_sub(Self::BYTES);
+        self.0.drain(..over);
+    }
+
+    /// The usage, when the answer tells it near its end.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        const NAME: &[u8] = b"\"usage\"";
+        let name = memchr::memmem::rfind(&self.0, NAME)?;
+        let rest = self.0.get(name + NAME.len()..)?.trim_ascii_start();
+        let value = rest.strip_prefix(b":")?;
+        let mut values = serde_json::Deserializer::from_slice(value).into_iter::<&RawValue>();
+        Usage::of(values.next()?.ok()?.get())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tail_of_a_long_answer_tells_its_usage() {
+        let end =
+            r#""usage": {"prompt_tokens":5,"completion_tokens":6,"x":{"y":[1]}},"more":null}"#;
+        let body = format!(r#"{{"data":"{}",{end}"#, "x".repeat(10_000));
+        for size in [1, 7, 2048, 20_000] {
+            let mut tail = Tail::default();
+            body.as_bytes()
+                .chunks(size)
+                .for_each(|piece| tail.push(piece));
+            let usage = tail.usage().unwrap();
+            assert_eq!((usage.prompt, usage.completion), (5, 6), "{size}");
+        }
+        for body in [
+            r#"{"text":"\"usage\":{\"prompt_tokens\":5}"}"#,
+            r#"{"usage":{"prompt_tok"#,
+            r#"{"usage"}"#,
+            "",
+        ] {
+            let mut tail = Tail::default();
+            tail.push(body.as_bytes());
+            assert_eq!(tail.usage(), None, "{body}");
+        }
+    }
 
     #[test]
     fn a_chat_answer_says_model_usage_finish_and_text() {

@@ -16,6 +16,7 @@ mod canonical_request;
 mod config;
 mod edits;
 mod event_stream;
+mod http;
 mod json;
 mod plugin_output;
 mod talk;
@@ -31,6 +32,7 @@ pub use canonical_request::canonical_request;
 pub use config::config;
 pub use edits::edits;
 pub use event_stream::event_stream;
+pub use http::{http_body, http_head};
 pub use plugin_output::plugin_output;
 
 #[cfg(test)]
@@ -40,11 +42,13 @@ pub(crate) use event_stream::by_the_book;
 pub type Target = fn(&[u8]);
 
 /// All targets by their names.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("canonical_request", canonical_request),
     ("config", config),
     ("edits", edits),
     ("event_stream", event_stream),
+    ("http_body", http_body),
+    ("http_head", http_head),
     ("plugin_output", plugin_output),
 ];
 

@@ -13,7 +13,8 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::TestRunner;
 
 use super::edits::Fate;
-use super::{TARGETS, config, edits, plugin_output};
+use super::{TARGETS, config, edits, http, plugin_output};
+use crate::api::Endpoint;
 
 /// The workspace of the libFuzzer targets.
 fn workspace() -> PathBuf {
@@ -108,7 +109,7 @@ fn mutate(input: &mut Vec<u8>, mutation: &Mutation, seeds: &[(String, Vec<u8>)])
 }
 
 /// Words that inputs are made of, so that changes of them have a meaning.
-const WORDS: [&str; 29] = [
+const WORDS: [&str; 34] = [
     "\"",
     "\\",
     "\\u0000",
@@ -138,6 +139,11 @@ const WORDS: [&str; 29] = [
     "\n\n",
     "data: ",
     "data: [DONE]\n\n",
+    "\r\n\r\n",
+    "0\r\n\r\n",
+    "content-length: 5\r\n",
+    "transfer-encoding: chunked\r\n",
+    "c: no-store, max-age=5\n",
 ];
 
 /// Gives a target its seeds, then `cases` mutations of them.
@@ -197,6 +203,16 @@ fn event_stream_holds_for_seeds_and_mutations() {
 }
 
 #[test]
+fn http_bodies_hold_for_seeds_and_mutations() {
+    run("http_body", 5_000);
+}
+
+#[test]
+fn http_heads_hold_for_seeds_and_mutations() {
+    run("http_head", 10_000);
+}
+
+#[test]
 fn plugin_output_holds_for_seeds_and_mutations() {
     run("plugin_output", 5_000);
 }
@@ -215,6 +231,23 @@ fn seeds_reach_both_ends_of_what_they_test() {
         .map(|seed| config::is_taken(&seed.1))
         .collect();
     assert!(taken.contains(&true) && taken.contains(&false), "{taken:?}");
+    let taken: Vec<bool> = seeds("http_head")
+        .iter()
+        .map(|seed| http::is_taken(&seed.1))
+        .collect();
+    assert!(taken.contains(&true) && taken.contains(&false), "{taken:?}");
+    let fates: Vec<_> = seeds("http_body")
+        .iter()
+        .map(|seed| http::fate(Endpoint::Chat, &seed.1))
+        .collect();
+    for fate in [
+        http::Fate::Screened,
+        http::Fate::NoRequest,
+        http::Fate::Checked,
+        http::Fate::Taken,
+    ] {
+        assert!(fates.contains(&fate), "no seed is {fate:?}: {fates:?}");
+    }
     let taken = seeds("plugin_output")
         .into_iter()
         .map(|seed| plugin_output::fates(&seed.1));

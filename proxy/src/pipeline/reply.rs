@@ -7,7 +7,7 @@ use crate::admission::Held;
 use crate::upstream::{Exchange, UpstreamError};
 
 /// Answers up to this many bytes are read whole before the client gets their head.
-const HELD_BACK: usize = 128 * 1024;
+const HELD_BACK: usize = 64 * 1024;
 /// As [`HELD_BACK`], where the answer may be stored: that takes the whole.
 const HELD_TO_STORE: usize = 1024 * 1024;
 

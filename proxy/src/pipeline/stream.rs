@@ -15,7 +15,9 @@ use super::client::Client;
 use super::context::RequestContext;
 use super::error::{self, Error};
 use super::events::{Events, EventsError};
+use super::reply;
 use super::store::Seat;
+use crate::api::plain::Tail;
 use crate::api::sse::Event;
 use crate::api::{self, Usage};
 use crate::telemetry::{CacheResult, Outcome, Stage, headers};
@@ -314,8 +316,12 @@ async fn relay(
     if client.send_head(status, &head).await.is_err() {
         return Outcome::Aborted;
     }
+    let mut tail = (cx.endpoint.is_some() && reply::is_json(&head)).then(Tail::default);
     // One by one: each is freed when a slow client has taken it.
     for piece in begun {
+        if let Some(tail) = &mut tail {
+            tail.push(&piece);
+        }
         if client.send_chunk(piece, false).await.is_err() {
             return Outcome::Aborted;
         }
@@ -329,10 +335,18 @@ async fn relay(
             Err(_) => return Outcome::Aborted,
             Ok(Ok(Ok(chunk))) => {
                 let is_last = chunk.is_none();
-                let sent = client.send_chunk(chunk.unwrap_or_default(), is_last).await;
-                match sent {
+                let chunk = chunk.unwrap_or_default();
+                if let Some(tail) = &mut tail {
+                    tail.push(&chunk);
+                }
+                match client.send_chunk(chunk, is_last).await {
                     Err(_) => return Outcome::Aborted,
-                    Ok(()) if is_last => return Outcome::Complete,
+                    Ok(()) if is_last => {
+                        if let Some(usage) = tail.and_then(|tail| tail.usage()) {
+                            note_usage(cx, Some(usage), 0);
+                        }
+                        return Outcome::Complete;
+                    }
                     Ok(()) => continue,
                 }
             }

@@ -28,6 +28,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use self::candidate::Builder;
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::connection::{Chunks, Framed, check_head};
 use self::data_plane::DataPlane;
 use self::listeners::{Listeners, Sockets};
 use self::live::Live;

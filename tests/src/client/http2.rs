@@ -40,9 +40,17 @@ impl H2Client {
     /// # Panics
     /// When nobody listens or HTTP/2 is not spoken.
     pub async fn connect(address: SocketAddr) -> Self {
+        Self::connect_with_window(address, WINDOW_BYTES).await
+    }
+
+    /// [`H2Client::connect`], where answers get only so many bytes before they are read.
+    ///
+    /// # Panics
+    /// As [`H2Client::connect`].
+    pub async fn connect_with_window(address: SocketAddr, window: u32) -> Self {
         let tcp = TcpStream::connect(address).await.unwrap();
         tcp.set_nodelay(true).unwrap();
-        Self::over(tcp).await
+        Self::over_with_window(tcp, window).await
     }
 
     /// [`H2Client::connect`] on a connection that is open, such as one behind a handshake.
@@ -50,9 +58,16 @@ impl H2Client {
     /// # Panics
     /// When HTTP/2 is not spoken.
     pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        Self::over_with_window(stream, WINDOW_BYTES).await
+    }
+
+    async fn over_with_window(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        window: u32,
+    ) -> Self {
         let (send, connection) = h2::client::Builder::new()
-            .initial_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES)
+            .initial_window_size(window)
+            .initial_connection_window_size(window)
             .handshake(stream)
             .await
             .expect("the proxy speaks HTTP/2");

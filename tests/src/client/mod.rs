@@ -12,7 +12,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::client::TlsStream;
 
 pub use http2::{H2Client, H2Exchange};
@@ -184,6 +184,18 @@ impl Client {
     /// When nobody listens.
     pub async fn connect(address: SocketAddr) -> Self {
         let tcp = TcpStream::connect(address).await.unwrap();
+        tcp.set_nodelay(true).unwrap();
+        Self::over(Box::new(tcp))
+    }
+
+    /// Opens a connection whose system takes only some kilobytes that nobody reads.
+    ///
+    /// # Panics
+    /// When nobody listens.
+    pub async fn connect_narrow(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        let tcp = socket.connect(address).await.unwrap();
         tcp.set_nodelay(true).unwrap();
         Self::over(Box::new(tcp))
     }

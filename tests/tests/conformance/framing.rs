@@ -152,20 +152,25 @@ async fn heads_that_are_too_large_are_431() {
     for (name, fields) in [
         ("one large header", format!("x: {}\r\n", "y".repeat(80_000))),
         ("ten thousand headers", many),
-        ("two hundred headers", several),
         ("a megabyte", format!("x: {}\r\n", "y".repeat(1 << 20))),
         ("no end", format!("x: {}", "y".repeat(200_000))),
     ] {
         let bytes = format!("GET /v1/models HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
         let told = tell(proxy.data(), bytes).await;
-        assert_eq!(told.refused(431), "header_too_large", "{name}");
+        let code = told.refused(431);
+        // It has both when it is read at once.
+        let codes = ["header_too_large", "too_many_headers"];
+        assert!(codes.contains(&code.as_str()), "{name}: {code}");
     }
+    let bytes = format!("GET /v1/models HTTP/1.1\r\nhost: a\r\n{several}\r\n");
+    let told = tell(proxy.data(), bytes).await;
+    assert_eq!(told.refused(431), "too_many_headers");
     let target = format!("GET /v1/{} HTTP/1.1\r\nhost: a\r\n\r\n", "a".repeat(80_000));
     assert_eq!(
         tell(proxy.data(), target).await.refused(431),
         "header_too_large"
     );
-    let fields = "x: 1\r\n".repeat(100);
+    let fields = "x: 1\r\n".repeat(90);
     let head = format!("GET /v1/models HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{fields}\r\n");
     assert_eq!(tell(proxy.data(), head).await.only_status(), 200);
 }

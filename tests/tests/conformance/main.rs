@@ -2,8 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod bodies;
+mod crowd;
+mod frames;
 mod framing;
 mod json;
 mod paths;
 mod privacy;
 mod raw;
+mod slow;

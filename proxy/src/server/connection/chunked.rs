@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const MAX_LINE_BYTES: usize = 4096;
 
 /// What is wrong with a body's framing.
-pub(super) type Fault = &'static str;
+pub(crate) type Fault = &'static str;
 
 /// Where in a chunked body the next byte stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ enum State {
 
 /// Follows one chunked body.
 #[derive(Debug)]
-pub(super) struct Chunks {
+pub(crate) struct Chunks {
     state: State,
     /// Of the chunk that is read: its size, then how much of it is still to come.
     left: u64,
@@ -71,7 +71,7 @@ impl Chunks {
     }
 
     /// At the beginning of a body.
-    pub(super) fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         Self {
             state: State::Size { digits: 0 },
             ..Self::outside()
@@ -82,8 +82,8 @@ impl Chunks {
     ///
     /// # Errors
     /// [`Fault`].
-    pub(super) fn see(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
-        while self.state != State::Outside && !bytes.is_empty() {
+    pub(crate) fn see(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
+        while !self.has_ended() && !bytes.is_empty() {
             if self.state == State::Data {
                 let held = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
                 let taken = held.min(self.left);
@@ -103,6 +103,11 @@ impl Chunks {
             bytes = rest;
         }
         Ok(())
+    }
+
+    /// True behind the last byte, and in no body.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state == State::Outside
     }
 
     fn step(&mut self, byte: u8) -> Result<State, Fault> {
@@ -287,7 +292,7 @@ mod tests {
             .chunks(1)
             .try_for_each(|byte| bytewise.see(byte));
         assert_eq!(each, seen, "{body:?}");
-        seen.map(|()| whole.state == State::Outside)
+        seen.map(|()| whole.has_ended())
     }
 
     #[test]

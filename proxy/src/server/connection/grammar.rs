@@ -9,11 +9,11 @@
 use http::uri::Authority;
 
 /// What is wrong with a head, for the client to read.
-pub(super) type Fault = &'static str;
+pub(crate) type Fault = &'static str;
 
 /// How a head frames the body that follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Framed {
+pub(crate) enum Framed {
     /// By a length, which may be zero.
     Length,
     Chunked,
@@ -23,7 +23,7 @@ pub(super) enum Framed {
 ///
 /// # Errors
 /// [`Fault`].
-pub(super) fn check(head: &[u8]) -> Result<Framed, Fault> {
+pub(crate) fn check(head: &[u8]) -> Result<Framed, Fault> {
     let mut lines = Lines { rest: head };
     let line = lines.next()?;
     let version = request_line(line)?;
@@ -74,7 +74,7 @@ fn request_line(line: &[u8]) -> Result<Version, Fault> {
     if !is_token(method) {
         return Err("the method is no token");
     }
-    target_form(target)?;
+    target_form(method, target)?;
     match version {
         b"HTTP/1.1" => Ok(Version::Http11),
         b"HTTP/1.0" => Ok(Version::Http10),
@@ -84,21 +84,19 @@ fn request_line(line: &[u8]) -> Result<Version, Fault> {
 
 /// A path with its query, a whole `http` URI, or what CONNECT and OPTIONS have in its place
 /// (RFC 9112 §3.2).
-fn target_form(target: &[u8]) -> Result<(), Fault> {
+fn target_form(method: &[u8], target: &[u8]) -> Result<(), Fault> {
     let is_visible = |byte: &u8| byte.is_ascii_graphic() && *byte != b'#';
     if target.is_empty() || !target.iter().all(is_visible) {
         return Err("the request target holds bytes that no URI has");
     }
-    let scheme = target.iter().position(|byte| *byte == b':');
-    let is_absolute = !target.starts_with(b"/")
-        && target
-            .get(scheme.unwrap_or(target.len())..)
-            .is_some_and(|rest| rest.starts_with(b"://"));
-    let scheme = target.get(..scheme.unwrap_or(0)).unwrap_or_default();
-    let is_http = scheme.eq_ignore_ascii_case(b"http") || scheme.eq_ignore_ascii_case(b"https");
-    match is_absolute && !is_http {
-        true => Err("the request target is of another scheme than http"),
-        false => Ok(()),
+    let begins = |scheme: &[u8]| {
+        let begin = target.get(..scheme.len()).unwrap_or_default();
+        begin.eq_ignore_ascii_case(scheme)
+    };
+    let is_path = target.starts_with(b"/") || target == b"*";
+    match is_path || begins(b"http://") || begins(b"https://") || method == b"CONNECT" {
+        true => Ok(()),
+        false => Err("the request target is neither a path nor an http URI"),
     }
 }
 
@@ -281,6 +279,8 @@ mod tests {
             "GET /\u{e9} HTTP/1.1",
             "GET /\0 HTTP/1.1",
             "GET ftp://a/v1 HTTP/1.1",
+            "GET v1/models HTTP/1.1",
+            "GET a:80 HTTP/1.1",
             "",
         ] {
             let head = format!("{line}\r\nhost: a\r\n\r\n");

@@ -24,7 +24,7 @@ const MAX_REJECTED: usize = 32;
 const MAX_TAKEN_BACK: usize = 100;
 /// Bytes of an answer that wait for the client's window, in each stream; the HTTP/2 library keeps
 /// 400 KiB otherwise.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 32 * 1024;
 /// How long a client may take to close a connection that has no stream, once it was told to.
 const GOODBYE: Duration = Duration::from_secs(1);
 

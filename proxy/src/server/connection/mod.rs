@@ -32,6 +32,10 @@ use pingora::protocols::{ALPN, Stream};
 use prometheus::IntCounterVec;
 use tokio::net::TcpStream;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::chunked::Chunks;
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::grammar::{Framed, check as check_head};
 use self::head::{Awaited, Waits};
 use self::transport::Transport;
 use super::phase;

@@ -1,0 +1,136 @@
+//! Many clients at once, most of which do nothing, and some of which leave when it suits them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sluicegate_tests::{
+    Backend, Client, Config, Proxy, Request, ask, chat_with, events, eventually,
+};
+use tokio::task::JoinSet;
+
+const IDLE: usize = 2_000;
+const STREAMING: usize = 500;
+/// What memory may differ by in the end.
+const GROWTH: u64 = 16 * 1024 * 1024;
+
+/// Streams again and again until the time is over; leaves each somewhere, at random.
+async fn stream_and_leave(proxy: Arc<Proxy>, until: Instant) -> usize {
+    let mock = json!({"tokens": 200, "delay_ms": 20});
+    let request = chat_with("hi", &json!({"stream": true, "mock": mock}));
+    let mut streams = 0;
+    while Instant::now() < until {
+        let mut client = proxy.client().await;
+        streams += 1;
+        if fastrand::u8(..) < 16 {
+            // In the middle of its head, or of its body.
+            let bytes = whole();
+            client
+                .write_raw(&bytes[..fastrand::usize(1..bytes.len())])
+                .await;
+            continue;
+        }
+        client.begin(&request).await;
+        if fastrand::u8(..) < 32 {
+            continue; // before the first byte of the answer
+        }
+        assert_eq!(client.head().await.status(), 200);
+        let pieces = fastrand::usize(0..40);
+        for _ in 0..pieces {
+            match client.piece().await.unwrap() {
+                Some(piece) => assert!(!events(&piece).is_empty()),
+                None => break,
+            }
+        }
+    }
+    streams
+}
+
+/// A request as it is on the wire.
+fn whole() -> Vec<u8> {
+    let body = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// A crowd for so long; then everything is as before.
+async fn crowd(time: Duration) {
+    let backend = Backend::model("b").await;
+    backend.forget_bodies();
+    let proxy = Arc::new(Proxy::start(&Config::one(&backend)).await);
+    // Warm: what a crowd leaves in pools and buffers is there.
+    rush(&proxy, Duration::from_secs(1)).await;
+    settled(&proxy, &backend).await;
+    let (files, resident) = (proxy.open_files(), proxy.resident_bytes());
+
+    let streams = rush(&proxy, time).await;
+    let mut client: Client = proxy.client().await;
+    client.send(&ask("after")).await.expect_status(200);
+    drop(client);
+    settled(&proxy, &backend).await;
+    let (files_now, resident_now) = (proxy.open_files(), proxy.resident_bytes());
+    eprintln!(
+        "{streams} streams: files {files:?} and {files_now:?}, resident {resident:?} and {resident_now:?}"
+    );
+    if let (Some(before), Some(now)) = (files, files_now) {
+        assert!(now <= before + 20, "{before} files, then {now}");
+    }
+    if let (Some(before), Some(now)) = (resident, resident_now) {
+        assert!(now < before + GROWTH, "{before} bytes, then {now}");
+    }
+    let severe = proxy.severe_lines();
+    assert!(severe.is_empty(), "{severe:?}");
+}
+
+/// 2,000 idle connections and 500 that stream, for so long. How many streams there were.
+async fn rush(proxy: &Arc<Proxy>, time: Duration) -> usize {
+    let mut idle = Vec::new();
+    for _ in 0..IDLE {
+        idle.push(proxy.client().await);
+    }
+    let until = Instant::now() + time;
+    let mut busy = JoinSet::new();
+    for _ in 0..STREAMING {
+        busy.spawn(stream_and_leave(Arc::clone(proxy), until));
+    }
+    let mut streams = 0;
+    while let Some(done) = busy.join_next().await {
+        streams += done.unwrap();
+    }
+    // They were not forgotten.
+    for client in idle.iter_mut().step_by(100) {
+        client
+            .send(&Request::get("/livez"))
+            .await
+            .expect_status(200);
+    }
+    streams
+}
+
+/// Awaits that nothing of the crowd is left: no request, no file of a client.
+async fn settled(proxy: &Proxy, backend: &Backend) {
+    proxy.await_idle().await;
+    eventually("the descriptors are back", async || {
+        let files = proxy.open_files().unwrap_or_default();
+        // What the pool keeps to the backend may stay.
+        match files < STREAMING + 200 {
+            true => Ok(()),
+            false => Err((files, backend.connections())),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_that_comes_and_goes_leaves_nothing_behind() {
+    crowd(Duration::from_secs(3)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes half a minute of a whole machine"]
+async fn a_crowd_of_half_a_minute_leaves_nothing_behind() {
+    crowd(Duration::from_secs(30)).await;
+}
