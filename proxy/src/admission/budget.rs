@@ -31,10 +31,11 @@ impl Budget {
         }
     }
 
-    /// For tests: of so many bytes.
+    /// For tests and fuzzing: of so many bytes.
     #[cfg(any(test, fuzzing))]
+    #[expect(clippy::expect_used, reason = "the name is a good one")]
     pub(crate) fn of(bytes: usize) -> Arc<Self> {
-        let gauge = IntGauge::new("held", "held").unwrap();
+        let gauge = IntGauge::new("held", "held").expect("a good name");
         let budget = Self::shown_by(gauge);
         budget.limit(bytes);
         Arc::new(budget)
