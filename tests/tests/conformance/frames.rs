@@ -348,10 +348,10 @@ async fn h2_floods_are_ended_or_held_back() {
     assert_eq!(backend.request_count(), 9);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_without_a_window_hold_little_and_end_with_their_client() {
     let backend = Backend::model("b").await;
-    backend.behave(|behaviour| behaviour.tokens = 50_000);
+    backend.behave(|behaviour| behaviour.tokens = 5_000);
     let proxy = Proxy::start(&Config::one(&backend)).await;
     let before = proxy.resident_bytes();
     let mut starved = Vec::new();

@@ -15,7 +15,7 @@ impl Told {
     /// The status of the one answer; the connection ended behind it.
     pub(crate) fn only_status(&self) -> u16 {
         assert_eq!(self.statuses().len(), 1, "{:?}", self.text);
-        self.text[9..12].parse().unwrap()
+        self.statuses()[0].parse().unwrap()
     }
 
     /// The statuses of all answers.

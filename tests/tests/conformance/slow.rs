@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use sluicegate_tests::{
     Backend, Client, Config, Exchange, H2Client, H2Exchange, Proxy, Request, ask, chat_with,
-    eventually,
+    eventually_within,
 };
 use tokio::task::JoinSet;
 
@@ -30,9 +30,9 @@ async fn plain(mut exchange: Exchange, written: Arc<AtomicUsize>) {
     std::future::pending().await
 }
 
-/// As [`plain`], as events of a kilobyte.
+/// As [`plain`], as events of some kilobytes.
 async fn streamed(mut exchange: Exchange, written: Arc<AtomicUsize>) {
-    let token = "x".repeat(1024);
+    let token = "x".repeat(8 * 1024);
     let mut open = exchange.begin_events().await.is_ok();
     for _ in 0..ANSWER_BYTES / token.len() {
         open = open && exchange.token(&token).await.is_ok();
@@ -92,7 +92,8 @@ async fn cost(streaming: bool, http2: bool) -> u64 {
         };
     }
     // Until nothing moves any more: all buffers on the way are full.
-    eventually("all readers are stuck", async || {
+    let limit = Duration::from_secs(90);
+    eventually_within(limit, "all readers are stuck", async || {
         let before = written.load(Ordering::Relaxed);
         #[expect(clippy::disallowed_methods, reason = "that nothing moves has no event")]
         tokio::time::sleep(Duration::from_secs(1)).await;
