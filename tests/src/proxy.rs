@@ -559,9 +559,15 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // One that has taken over is nobody's child here.
-        if let Some(successor) = self.serving_id().filter(|id| *id != self.id()) {
-            let id = i32::try_from(successor)
+        // One that has taken over, and one that was about to, are nobody's children here, and hold
+        // the pipes open.
+        let mut others = children(self.id());
+        if let Some(serving) = self.serving_id().filter(|id| *id != self.id()) {
+            others.extend(children(serving));
+            others.push(serving);
+        }
+        for id in others {
+            let id = i32::try_from(id)
                 .ok()
                 .and_then(rustix::process::Pid::from_raw);
             let id = id.expect("a process id");
@@ -581,6 +587,19 @@ impl Drop for Proxy {
             }
         }
     }
+}
+
+/// The processes that a process has started and that run still.
+fn children(id: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{id}/task"));
+    let tasks = tasks.into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            let ids: Vec<_> = list.split_whitespace().map(str::parse).collect();
+            ids.into_iter().flatten()
+        })
+        .collect()
 }
 
 /// Collects the lines of a pipe until it closes.

@@ -210,6 +210,22 @@ async fn certificates_may_be_added_while_running_but_tls_stays() {
     assert_served(&proxy, "one.test", &one).await;
 }
 
+#[tokio::test]
+async fn expired_certificate_is_served_and_warned_of() {
+    let (good, expired) = (Certificate::new(), Certificate::expired());
+    let backend = Backend::model("b").await;
+    let proxy = renewable(&backend, &good).await;
+    put(&proxy, &expired);
+    proxy.await_line("the certificate has expired").await;
+    eventually("it is served", async || {
+        match shake(&proxy, "localhost", &expired, H1).await {
+            Err(error) if error.to_string().contains("expired") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
 #[test]
 fn bad_certificates_at_the_start_are_named_with_their_field() {
     let certificate = Certificate::new();

@@ -11,6 +11,7 @@ use sluicegate_tests::{
     Backend, Certificate, Client, Config, Finished, Proxy, Request, Start, ask, ask_streaming,
     ends_with_done, run,
 };
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -167,6 +168,33 @@ async fn upgrade_under_load_refuses_and_breaks_nothing() {
     assert_eq!(proxy.serving_id(), Some(successor));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_process_takes_no_connection_before_it_is_ready() {
+    let backend = Backend::model("b").await;
+    // Accepts, and never shakes hands: connecting the pools takes its whole time.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let config = Config::one(&backend)
+        .pool(sluicegate_tests::Pool::new("silent").url(format!("https://{address}")));
+    let proxy = Proxy::start(&config).await;
+    // The line is printed before the pools are connected.
+    sluicegate_tests::eventually("the first process is ready", async || {
+        proxy.serving_id().ok_or("not yet")
+    })
+    .await;
+    proxy.signal(Signal::QUIT);
+    let mut asked = 0;
+    sluicegate_tests::within("the new process takes over", async {
+        while proxy.serving_id() == Some(proxy.id()) {
+            let answer = proxy.send(&Request::get("/readyz")).await;
+            assert_eq!(answer.text(), "ready", "{asked} said so before");
+            asked += 1;
+        }
+    })
+    .await;
+    assert!(asked > 1, "some were asked meanwhile");
+}
+
 #[tokio::test]
 async fn idle_connections_of_the_old_process_are_answered_once_more() {
     let backend = Backend::model("b").await;
@@ -275,7 +303,7 @@ fn write_script(path: &Path, script: &str) {
 #[tokio::test]
 async fn new_process_that_dies_hangs_or_is_no_program_changes_nothing() {
     let backend = Backend::model("b").await;
-    let config = Config::one(&backend).set("server.upgrade_timeout", "400ms");
+    let config = Config::one(&backend);
     let proxy = with_binary(&config, "exit 3").await;
     let binary = proxy.folder().join("new");
     let finished = upgrade(&proxy).await;
@@ -290,6 +318,8 @@ async fn new_process_that_dies_hangs_or_is_no_program_changes_nothing() {
         finished.stderr
     );
 
+    let impatient = config.set("server.upgrade_timeout", "3s");
+    proxy.reload_and_wait(&impatient).await;
     let id_file = proxy.folder().join("id");
     write_script(
         &binary,
@@ -297,7 +327,7 @@ async fn new_process_that_dies_hangs_or_is_no_program_changes_nothing() {
     );
     let finished = upgrade(&proxy).await;
     assert!(
-        finished.stderr.contains("not ready within 400ms"),
+        finished.stderr.contains("not ready within 3s"),
         "{}",
         finished.stderr
     );
