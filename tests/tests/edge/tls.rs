@@ -38,7 +38,7 @@ async fn shake(
 
 async fn assert_served(proxy: &Proxy, name: &str, trusted: &Certificate) {
     let shaken = shake(proxy, name, trusted, H1).await;
-    let stream = shaken.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let stream = shaken.expect(name);
     let mut client = Client::over_tls(stream);
     client
         .send(&Request::get("/livez"))
