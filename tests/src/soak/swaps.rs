@@ -117,9 +117,15 @@ impl<'a> Swaps<'a> {
             .route(route(&extra).labels(&[&extra]))
             .route(route("main"))
             .slot(patient(Slot::classify(SLOTS[0], FILE)).set("config.suffix", suffix))
-            .slot(patient(Slot::classify(&extra, "builtin:keyword-classifier")))
+            .slot(patient(Slot::classify(
+                &extra,
+                "builtin:keyword-classifier",
+            )))
             .slot(patient(Slot::compress(SLOTS[1], "builtin:topk-compressor")))
-            .slot(patient(Slot::cache_policy("policy", "builtin:default-cache-policy")))
+            .slot(patient(Slot::cache_policy(
+                "policy",
+                "builtin:default-cache-policy",
+            )))
     }
 
     /// What the right generation calls every request.

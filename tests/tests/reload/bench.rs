@@ -163,8 +163,14 @@ fn with_slot(base: &Config, source: &str, suffix: &str) -> Config {
     let patient = |slot: Slot| slot.set("cpu_time", "100ms");
     base.clone()
         .slot(patient(slot))
-        .slot(patient(Slot::compress("compress", "builtin:topk-compressor")))
-        .slot(patient(Slot::cache_policy("policy", "builtin:default-cache-policy")))
+        .slot(patient(Slot::compress(
+            "compress",
+            "builtin:topk-compressor",
+        )))
+        .slot(patient(Slot::cache_policy(
+            "policy",
+            "builtin:default-cache-policy",
+        )))
 }
 
 /// Rounds that refused something.
