@@ -73,8 +73,13 @@ pub(super) async fn start(
         })?;
     let mut candidate = Candidate { child: Some(child) };
     let mut link = Link::over(ours).map_err(UpgradeError::Sockets)?;
-    link.send_sockets(sockets.named())
-        .map_err(UpgradeError::Sockets)?;
+    match link.send_sockets(sockets.named()) {
+        // It was quicker to end than this process to speak.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            return Err(UpgradeError::Ended(candidate.ended().await?));
+        }
+        sent => sent.map_err(UpgradeError::Sockets)?,
+    }
     match timeout(limit, link.line()).await {
         Err(_) => {
             candidate.killed().await;
