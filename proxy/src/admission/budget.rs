@@ -56,13 +56,12 @@ impl Budget {
     }
 
     fn take(&self, bytes: usize) -> Result<(), Full> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= limit);
         // Relaxed: the sum orders nothing else.
-        let before = self.held.fetch_add(bytes, Ordering::Relaxed);
-        let after = before.saturating_add(bytes);
-        if after > self.limit.load(Ordering::Relaxed) {
-            self.held.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(Full);
-        }
+        self.held
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .map_err(|_| Full)?;
         self.shown.add(signed(bytes));
         Ok(())
     }

@@ -38,12 +38,12 @@ impl Places {
 
     /// Takes a place; none when all are taken.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Place> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let one_more = |taken| (taken < limit).then_some(taken + 1);
         // Relaxed: the count orders nothing else.
-        let before = self.taken.fetch_add(1, Ordering::Relaxed);
-        if before >= self.limit.load(Ordering::Relaxed) {
-            self.taken.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
+        self.taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .ok()?;
         if let Some(gauge) = &self.shown {
             gauge.inc();
         }

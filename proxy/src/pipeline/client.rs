@@ -28,6 +28,11 @@ const ARRIVED_BYTES: usize = 1024 * 1024;
 /// Longest wait for a client that does not take what is written to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Longest pause inside of a request's body; the body as a whole has its own limit.
+pub(crate) const BODY_PAUSE: Duration = Duration::from_secs(60);
+/// What the end of a connection may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 /// A request's head, apart from the connection.
 #[derive(Debug)]
 pub(crate) struct Head {
@@ -62,6 +67,8 @@ pub(crate) struct Client<'a> {
     closing: &'a AtomicBool,
     /// A write failed, or the client closed its side.
     gone: bool,
+    /// The connection was ended from here.
+    was_cut: bool,
     /// The client asked for `100 Continue` and waits for it.
     expects_continue: bool,
     /// Bytes of the body that were written.
@@ -103,6 +110,7 @@ impl<'a> Client<'a> {
             standing,
             closing,
             gone: false,
+            was_cut: false,
             expects_continue,
             sent: 0,
             body_unwanted: false,
@@ -113,6 +121,11 @@ impl<'a> Client<'a> {
     /// True when the connection can carry nothing more.
     pub(crate) fn is_gone(&self) -> bool {
         self.gone
+    }
+
+    /// True when the client itself left, or could not be written to.
+    pub(crate) fn has_left(&self) -> bool {
+        self.gone && !self.was_cut
     }
 
     /// Bytes of answer bodies written so far.
@@ -189,8 +202,8 @@ impl<'a> Client<'a> {
     /// The next piece of the request's body; none at its end.
     ///
     /// # Errors
-    /// [`Error::ClientGone`] when the connection ended inside the body, [`Error::Unreadable`] when
-    /// its framing is broken.
+    /// [`Error::ClientGone`] when the connection ended inside the body, [`Error::BodyTimeout`] when
+    /// nothing came for [`BODY_PAUSE`], [`Error::Unreadable`] when its framing is broken.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>> {
         if std::mem::take(&mut self.expects_continue)
             && self.session.write_continue_response().await.is_err()
@@ -200,8 +213,9 @@ impl<'a> Client<'a> {
         match self.session.read_request_body().await {
             Ok(chunk) => Ok(chunk),
             Err(error) => {
-                use pingora::ErrorType::{ConnectionClosed, H2Error, ReadError};
+                use pingora::ErrorType::{ConnectionClosed, H2Error, ReadError, ReadTimedout};
                 match error.etype() {
+                    ReadTimedout => Err(Error::BodyTimeout { within: BODY_PAUSE }),
                     ReadError if is_malformed(&error) => Err(self.unreadable()),
                     ConnectionClosed | ReadError | H2Error => Err(self.lost()),
                     _ => Err(self.unreadable()),
@@ -335,8 +349,9 @@ impl<'a> Client<'a> {
 
     /// Ends the connection without ending the body, so that the client sees that it was cut.
     pub(crate) async fn cut(&mut self) {
-        self.gone = true;
-        self.session.shutdown().await;
+        (self.gone, self.was_cut) = (true, true);
+        // Over TLS a goodbye is written, which a client that does not read could hold up.
+        let _ = timeout(GOODBYE, self.session.shutdown()).await;
     }
 
     /// Reads and throws away what has arrived of the body, up to a mebibyte. Where that is all of it, the

@@ -12,6 +12,12 @@ use crate::upstream::{Exchange, UpstreamError};
 /// Largest single event; OpenAI-style servers send a few KiB, an audio delta some hundred.
 const MAX_EVENT_BYTES: usize = 16 * 1024 * 1024;
 
+/// Most that is kept back before the first content: a role, and comments that keep a connection alive.
+const MAX_KEPT_BYTES: usize = 1024 * 1024;
+
+/// What an event of a stream that has begun may take while there is no room for more.
+const SPARED_BYTES: usize = 1024 * 1024;
+
 /// The beginning of the text that is kept, for policies that look at it.
 const HEAD_BYTES: usize = 4 * 1024;
 
@@ -85,7 +91,10 @@ impl Events {
     /// [`EventsError::Full`].
     pub(super) fn keep(&mut self, bytes: usize) -> Result<(), EventsError> {
         self.kept_bytes += bytes;
-        self.hold()
+        match self.kept_bytes > MAX_KEPT_BYTES {
+            true => Err(EventsError::TooLarge),
+            false => self.hold(true),
+        }
     }
 
     /// The caller has passed on what it kept.
@@ -93,13 +102,18 @@ impl Events {
         if self.kept_bytes > 0 {
             self.kept_bytes = 0;
             // Less than before is always granted.
-            let _ = self.hold();
+            let _ = self.hold(false);
         }
     }
 
-    fn hold(&mut self) -> Result<(), EventsError> {
+    /// Asks for room for what has to wait here. A stream that has begun gets on with what it always
+    /// may have: others' uploads are no reason to break it off.
+    fn hold(&mut self, first: bool) -> Result<(), EventsError> {
         let bytes = self.framer.buffered_bytes() + self.kept_bytes;
-        self.held.set(bytes).map_err(|_| EventsError::Full)
+        match self.held.set(bytes) {
+            Err(_) if first || bytes > SPARED_BYTES => Err(EventsError::Full),
+            _ => Ok(()),
+        }
     }
 
     async fn read(&mut self, first: bool) -> Result<Option<(Event, Seen)>, EventsError> {
@@ -110,6 +124,7 @@ impl Events {
             if self.ended {
                 return self.unterminated();
             }
+            self.hold(first)?;
             let chunk = match first {
                 true => {
                     let until = self.exchange.first_token_until();
@@ -120,7 +135,6 @@ impl Events {
             match chunk? {
                 Some(chunk) => {
                     self.framer.push(chunk);
-                    self.hold()?;
                 }
                 None => self.ended = true,
             }

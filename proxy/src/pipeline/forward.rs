@@ -20,7 +20,7 @@ use super::error::{Error, Result};
 use super::route::{Hop, Target};
 use super::sampling;
 use crate::api::request::{Changes, Request};
-use crate::config::Route;
+use crate::config::{BackendName, PoolName, Route};
 use crate::telemetry::Stage;
 use crate::upstream::{self, Outgoing};
 
@@ -58,7 +58,7 @@ pub(super) async fn run(
     cx.deadline = Some(deadline);
     let ambiguous = route.retry_ambiguous.unwrap_or(true);
     let mut last: Option<Failure> = None;
-    let mut refused: Option<Reply> = None;
+    let mut refused: Option<Refused> = None;
     while let Some(candidate) = candidates.next() {
         if candidate.again {
             #[expect(clippy::disallowed_methods, reason = "backs off")]
@@ -88,13 +88,12 @@ pub(super) async fn run(
                         fallback,
                     });
                 }
-                // Kept for the client, in case nobody gives a better answer.
                 let reply = Reply {
                     answer,
                     model,
                     fallback,
                 };
-                refused.get_or_insert(reply);
+                refused.get_or_insert_with(|| Refused::of(cx, reply));
                 candidates.leave_pool();
                 last = None;
                 continue;
@@ -105,17 +104,46 @@ pub(super) async fn run(
             candidates.not_reached();
         }
         if !failure.may_retry(ambiguous) || !candidates.has_more() {
-            let reply = give_up(cx, failure, model, fallback);
-            return reply.or_else(|error| refused.ok_or(error));
+            return match refused {
+                Some(refused) => Ok(refused.give(cx)),
+                None => give_up(cx, failure, model, fallback),
+            };
         }
         last = Some(failure);
     }
     if let Some(refused) = refused {
-        return Ok(refused);
+        return Ok(refused.give(cx));
     }
     match last {
         Some(failure) => give_up(cx, failure, request.prompt.model.clone(), false),
         None => Err(candidates.none_left(target)),
+    }
+}
+
+/// A 429, kept for the client in case nobody gives a better answer: it says when to come again, which a
+/// fallback's failure does not.
+struct Refused {
+    reply: Reply,
+    pool: Option<PoolName>,
+    backend: Option<BackendName>,
+}
+
+impl Refused {
+    /// Keeps the answer of the attempt that the record names.
+    fn of(cx: &RequestContext, reply: Reply) -> Self {
+        Self {
+            reply,
+            pool: cx.record.pool.clone(),
+            backend: cx.record.backend.clone(),
+        }
+    }
+
+    /// Gives it, under the names of who gave it.
+    fn give(self, cx: &mut RequestContext) -> Reply {
+        cx.record.pool = self.pool;
+        cx.record.backend = self.backend;
+        cx.record.upstream_model = Some(self.reply.model.clone());
+        self.reply
     }
 }
 

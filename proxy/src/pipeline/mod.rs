@@ -48,7 +48,7 @@ use self::store::Shelf;
 use self::target::Destination;
 use crate::api::request::Request;
 
-pub(crate) use self::client::{Client, Head};
+pub(crate) use self::client::{BODY_PAUSE, Client, Head};
 pub(crate) use self::context::{RequestContext, Shared};
 pub(crate) use self::snapshot::{Plugins, Snapshot};
 

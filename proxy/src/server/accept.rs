@@ -25,6 +25,7 @@ pub(super) async fn run<A: Application>(
 ) {
     let mut connections = JoinSet::new();
     phase::at_least(&mut phase, Phase::Serving).await;
+    let has_served = *phase.borrow() < Phase::HandedOver;
     let mut ending = phase.clone();
     loop {
         let accepted = tokio::select! {
@@ -46,11 +47,12 @@ pub(super) async fn run<A: Application>(
             }
         }
     }
-    if *phase.borrow() == Phase::Stopping {
+    // Where it never served, another process does, and takes what is in the queue.
+    if has_served && *phase.borrow() == Phase::Stopping {
         // Closing the socket would reset them, though their requests may be here.
         tokio::task::yield_now().await;
         for _ in 0..QUEUED {
-            let Some(Ok((stream, peer))) = socket.accept().now_or_never() else {
+            let Some(Ok((stream, peer))) = accepted_now(&socket) else {
                 break;
             };
             serve(&mut connections, &listener, stream, peer, &phase);
@@ -58,6 +60,12 @@ pub(super) async fn run<A: Application>(
     }
     drop(socket);
     while connections.join_next().await.is_some() {}
+}
+
+/// What is in the queue. Unconstrained: a task's turn ends after some hundred of them else, which
+/// would look like the end of the queue.
+fn accepted_now(socket: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+    tokio::task::unconstrained(socket.accept()).now_or_never()
 }
 
 /// Serves a connection beside the others; one that has no place is closed.

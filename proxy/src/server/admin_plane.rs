@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use pingora::protocols::http::ServerSession;
 
-use super::connection::{Application, Settings, Unreadable};
+use super::connection::{After, Application, Settings, Unreadable};
 use crate::admin;
 use crate::admission::Standing;
 
@@ -31,8 +31,11 @@ impl Application for admin::App {
         false
     }
 
-    async fn serve(&self, session: &mut ServerSession, _: Standing) -> Option<()> {
-        admin::App::serve(self, session).await
+    async fn serve(&self, session: &mut ServerSession, _: Standing) -> After {
+        match admin::App::serve(self, session).await {
+            Some(()) => After::Stays,
+            None => After::Left,
+        }
     }
 
     fn refusal(&self, _: Unreadable) -> Option<(StatusCode, Bytes)> {

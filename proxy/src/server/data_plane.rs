@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pingora::protocols::http::ServerSession;
 
-use super::connection::{Application, Settings, Unreadable};
+use super::connection::{After, Application, Settings, Unreadable};
 use super::live::Live;
 use crate::admin::Readiness;
 use crate::admission::Standing;
@@ -52,7 +52,7 @@ impl Application for DataPlane {
         snapshot.config.server.proxy_protocol_from.contain(address)
     }
 
-    async fn serve(&self, session: &mut ServerSession, standing: Standing) -> Option<()> {
+    async fn serve(&self, session: &mut ServerSession, standing: Standing) -> After {
         let snapshot = self.live.snapshot();
         let shared = self.live.shared();
         let (mut client, head) = Client::new(session, &shared.closing, standing);
@@ -60,13 +60,21 @@ impl Application for DataPlane {
             let sent = client
                 .send(status, plain_text(), Bytes::from_static(word))
                 .await;
-            return sent.ok();
+            return if sent.is_ok() {
+                After::Stays
+            } else {
+                After::Left
+            };
         }
         let mut cx = RequestContext::new(Arc::clone(shared), request_id(&head));
         cx.expose_all = snapshot.config.telemetry.expose_all;
         cx.access_log = snapshot.config.telemetry.access_log;
         pipeline::serve(cx, snapshot, head, &mut client).await;
-        (!client.is_gone()).then_some(())
+        match (client.is_gone(), client.has_left()) {
+            (false, _) => After::Stays,
+            (true, false) => After::Cut,
+            (true, true) => After::Left,
+        }
     }
 
     /// A head that cannot be read gets a clear answer.

@@ -57,9 +57,12 @@ impl Live {
         }
     }
 
-    /// The pools are connected.
-    pub(super) fn set_ready(&self) {
-        self.readiness.store(READY, Ordering::Release);
+    /// The pools are connected. False when a stop was quicker.
+    pub(super) fn set_ready(&self) -> bool {
+        let from =
+            self.readiness
+                .compare_exchange(STARTING, READY, Ordering::AcqRel, Ordering::Acquire);
+        from.is_ok()
     }
 
     /// A stop has begun.

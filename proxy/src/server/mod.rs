@@ -36,7 +36,7 @@ use self::live::Live;
 use self::phase::Phase;
 pub(crate) use self::upgrade::{Predecessor, Program};
 use self::views::Process;
-use crate::admin::{self, Gate, Scope};
+use crate::admin::{self, Gate, Readiness, Scope};
 use crate::config::{self, Config, Loaded, Overrides, Problems};
 use crate::pipeline::Shared;
 use crate::plugin::{Host, HostError};
@@ -55,8 +55,6 @@ pub(crate) enum StartError {
     Config(Problems),
     #[error("TLS cannot be served")]
     Tls(#[source] rustls::Error),
-    #[error("the limit of open files cannot be raised")]
-    OpenFiles(#[source] io::Error),
     #[error("cannot start a worker")]
     Worker { source: io::Error },
     #[error(transparent)]
@@ -115,11 +113,14 @@ impl Server {
     ) -> Result<Self, StartError> {
         let begun = Instant::now();
         let control = control_runtime()?;
-        config::machine::raise_open_files().map_err(StartError::OpenFiles)?;
+        let raised = config::machine::raise_open_files();
         let loaded = config::load(path, &overrides).map_err(StartError::Config)?;
         let watch = reload::watch(&loaded);
         let config = Arc::clone(&loaded.config);
         telemetry::log::init(&config.telemetry)?;
+        if let Err(error) = raised {
+            tracing::warn!(%error, "the limit of open files cannot be raised");
+        }
         let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
         report_panics(Arc::clone(&metrics));
         let builder = builder(path, overrides, &loaded, &metrics, &control)?;
@@ -234,13 +235,18 @@ impl Server {
                 // A panic has been reported by the hook; traffic connects on its own.
                 let _ = worker.await;
             }
+            if live.readiness() == Readiness::Draining {
+                return; // and the process before, which loses its link, goes on
+            }
             if let Some(predecessor) = predecessor
                 && let Err(error) = predecessor.succeed().await
             {
                 tracing::error!(%error, "the process before cannot be told");
             }
             open();
-            live.set_ready();
+            if !live.set_ready() {
+                return;
+            }
             ready.send_replace(true);
             let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
             tracing::info!(

@@ -153,11 +153,20 @@ impl State {
         if until == 0 || until > millis(now) {
             return true;
         }
+        self.eject(until, now)
+    }
+
+    /// Ejects for the next time from `before`, which was seen in `ejected_until`; false when another
+    /// was quicker: then that is the one ejection.
+    fn eject(&self, before: u64, now: Instant) -> bool {
         let next = millis(now + self.next_ejection());
-        let claimed =
+        let ejected =
             self.ejected_until
-                .compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed);
-        claimed.is_ok()
+                .compare_exchange(before, next, Ordering::Relaxed, Ordering::Relaxed);
+        if ejected.is_ok() {
+            self.ejections.fetch_add(1, Ordering::Relaxed);
+        }
+        ejected.is_ok()
     }
 
     /// Counts a failed attempt.
@@ -170,18 +179,19 @@ impl State {
         self.is_unreachable.store(is_unreachable, Ordering::Relaxed);
         self.failed_at.store(millis(now), Ordering::Relaxed);
         // Many may fail at once: that is one ejection, and so is a probe that fails.
-        if (is_unreachable || failures >= EJECT_AFTER) && !self.is_ejected(now) {
-            let until = millis(now + self.next_ejection());
-            if self.ejected_until.swap(until, Ordering::Relaxed) == 0 {
+        let before = self.ejected_until.load(Ordering::Relaxed);
+        let is_due = before <= millis(now) && (is_unreachable || failures >= EJECT_AFTER);
+        if is_due && self.eject(before, now) {
+            if before == 0 {
                 tracing::warn!(backend = %self.identity, failures, ?fault, "backend ejected");
             }
             self.show_health();
         }
     }
 
-    /// How long the next ejection lasts, which is thereby counted.
+    /// How long the next ejection lasts.
     fn next_ejection(&self) -> Duration {
-        let before = self.ejections.fetch_add(1, Ordering::Relaxed);
+        let before = self.ejections.load(Ordering::Relaxed);
         let steps = match self.is_unreachable.load(Ordering::Relaxed) {
             true => before,
             false => before.max(BROKEN_STEPS),

@@ -288,5 +288,10 @@ async fn answers_that_find_no_room_pass_unheld_and_unstored() {
         assert!(answer.text().contains(" t79999"));
         assert_eq!(answer.header("x-sluicegate-cache"), Some("miss"));
     }
+    let stream = Request::chat(
+        r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"same"}]}"#,
+    );
+    let answer = proxy.send(&stream).await.expect_status(200);
+    assert!(answer.text().ends_with("data: [DONE]\n\n"));
     drop(holder);
 }

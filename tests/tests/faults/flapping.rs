@@ -262,15 +262,14 @@ async fn dead_pool_says_so_in_under_a_second_and_serves_again_within_a_health_in
         for backend in &backends {
             backend.kill().await;
         }
-        let begun = Instant::now();
         for _ in 0..5 {
+            let begun = Instant::now();
             let answer = client.send(&request).await;
+            let took = begun.elapsed();
+            assert!(took < Duration::from_secs(1), "{took:?} for an error");
             assert!([502, 503].contains(&answer.status), "{answer:?}");
             assert_eq!(answer.header("x-should-retry"), Some("false"));
         }
-        let took = begun.elapsed();
-        eprintln!("round {round}: five errors in {took:?}");
-        assert!(took < Duration::from_secs(5), "{took:?} for five");
         // Long enough for the checks to have seen it.
         pause(3 * INTERVAL).await;
         let begun = Instant::now();

@@ -145,6 +145,13 @@ async fn too_many_requests_falls_back_only_where_the_route_says_so() {
         .await;
     let answer = proxy.send(&ask("hi")).await.expect_status(200);
     assert_eq!(answer.header("x-sluicegate-pool"), Some("spare"));
+
+    // Where the fallback gives nothing better, the client learns when to come again, and from whom.
+    spare.behave(|behaviour| behaviour.status = Some(503));
+    let answer = proxy.send(&ask("hi")).await.expect_status(429);
+    assert_eq!(answer.header("retry-after"), Some("7"));
+    assert_eq!(answer.header("x-sluicegate-pool"), Some("busy"));
+    assert_eq!(answer.header("x-sluicegate-backend"), Some("busy-1"));
 }
 
 #[tokio::test]

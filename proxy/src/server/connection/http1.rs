@@ -18,11 +18,10 @@ use super::chunked::{Chunks, Watched};
 use super::grammar::{self, Fault, Framed};
 use super::head::{self, Awaited, Waits};
 use super::transport::Activity;
-use super::{Application, Settings, Unreadable};
+use super::{After, Application, Settings, Unreadable};
 use crate::admission::Standing;
+use crate::pipeline::BODY_PAUSE;
 
-/// Longest pause inside of a request's body; the body as a whole has its own limit.
-const BODY_PAUSE: Duration = Duration::from_secs(60);
 /// What a goodbye may take: over TLS it is written.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// What a client may still send behind a refused head, so that it reads the refusal. Closing a
@@ -76,10 +75,10 @@ pub(super) async fn serve<A: Application>(
         // Pingora has looked at what the client wants; a stop may only take it away.
         let stays = session.get_keepalive().is_some() && *phase.borrow() == Phase::Serving;
         session.set_keepalive(stays.then(|| keepalive.as_secs().max(1)));
-        if app.serve(&mut session, standing).await.is_none() {
+        if app.serve(&mut session, standing).await != After::Stays {
             return;
         }
-        let Ok(Some(reusable)) = session.finish().await else {
+        let Ok(Ok(Some(reusable))) = timeout(GOODBYE, session.finish()).await else {
             return;
         };
         let (reused, pipelined) = reusable.into_parts();
@@ -214,14 +213,15 @@ async fn linger(stream: &mut Watched) -> io::Result<()> {
 async fn refuse_read<A: Application>(app: &A, mut session: ServerSession, why: Unreadable) {
     if let Some((status, body)) = app.refusal(why) {
         session.set_keepalive(None);
-        // As above.
-        let _ = session.respond_error_with_body(status.as_u16(), body).await;
+        let told = session.respond_error_with_body(status.as_u16(), body);
+        // The client may be gone, or not read; there is nobody else to tell.
+        let _ = timeout(GOODBYE, told).await;
     }
     // Nobody waits for the end of a goodbye.
     let _ = timeout(GOODBYE, session.shutdown()).await;
 }
 
 async fn close(stream: &mut Watched) {
-    // As above.
+    // Nobody waits for the end of a goodbye.
     let _ = timeout(GOODBYE, stream.shutdown()).await;
 }

@@ -10,12 +10,12 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{self, H2Accept, H2Options, HttpSession};
 use pingora::protocols::{Digest, Stream};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::super::phase::{self, Phase};
 use super::head::{self, Awaited, Waits};
 use super::transport::Activity;
-use super::{Application, Listener, Settings};
+use super::{After, Application, Listener, Settings};
 use crate::admission::Standing;
 
 /// Malformed requests that a connection may send before it is closed.
@@ -155,17 +155,19 @@ async fn answer<A: Application>(
     let app = &listener.app;
     if let Some(why) = head::over(&app.settings(), session.req_header()) {
         if let Some((status, body)) = app.refusal(why) {
-            // The stream may be gone; there is nobody to tell.
-            let _ = session.respond_error_with_body(status.as_u16(), body).await;
+            let told = session.respond_error_with_body(status.as_u16(), body);
+            // The stream may be gone, or its window shut; there is nobody else to tell.
+            let _ = timeout(GOODBYE, told).await;
         }
         return End::Answered;
     }
     match app.serve(&mut session, standing).await {
-        Some(()) => {
-            // As above.
-            let _ = session.finish().await;
+        After::Stays => {
+            // The stream may be gone.
+            let _ = timeout(GOODBYE, session.finish()).await;
             End::Answered
         }
-        None => End::TakenBack,
+        After::Cut => End::Answered,
+        After::Left => End::TakenBack,
     }
 }

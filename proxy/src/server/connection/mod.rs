@@ -51,11 +51,21 @@ pub(super) trait Application: Send + Sync + 'static {
     /// Whether a connection from there must begin with a PROXY protocol header.
     fn is_balancer(&self, address: IpAddr) -> bool;
 
-    /// Answers the request whose head `session` has read. None: the connection must close.
-    async fn serve(&self, session: &mut ServerSession, standing: Standing) -> Option<()>;
+    /// Answers the request whose head `session` has read.
+    async fn serve(&self, session: &mut ServerSession, standing: Standing) -> After;
 
     /// What a client is told whose head is not served; the connection closes after it. None: nothing.
     fn refusal(&self, why: Unreadable) -> Option<(StatusCode, Bytes)>;
+}
+
+/// What a request leaves of its connection, or of its stream over HTTP/2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    Stays,
+    /// It was ended from here, so that nobody takes an answer for whole.
+    Cut,
+    /// The client ended it.
+    Left,
 }
 
 /// A connection's limits.
