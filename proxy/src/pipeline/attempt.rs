@@ -19,6 +19,9 @@ use crate::config::{BackendName, Commit, Route, Timeouts};
 use crate::telemetry::CacheResult;
 use crate::upstream::{self, Exchange, Outgoing, Retry, UpstreamError};
 
+/// Memory that an event takes besides its bytes, roughly: an empty one costs a byte on the wire.
+const EVENT_COST: usize = 256;
+
 /// What an attempt gave in place of an answer that the client gets.
 pub(super) struct Failure {
     pub(super) error: Error,
@@ -154,7 +157,7 @@ async fn commit(
                     return error_event(cx, &event, headers, events.backend.clone());
                 }
                 Ok(Some((event, seen))) => {
-                    let kept = events.keep(event.raw.len());
+                    let kept = events.keep(event.raw.len() + EVENT_COST);
                     begun.push(event);
                     if seen.content || seen.done {
                         break;

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use pingora::http::ResponseHeader;
@@ -17,6 +17,7 @@ use pingora::protocols::http::ServerSession;
 use tokio::time::timeout;
 
 use super::error::{Error, Result};
+use super::gather::Gather;
 use crate::admission::{Held, Standing};
 
 /// Bytes that are read and thrown away after an early refusal, so that the client can read it.
@@ -177,26 +178,24 @@ impl<'a> Client<'a> {
         let Some(first) = self.chunk().await? else {
             return Ok(Bytes::new());
         };
-        held.grow(first.len())?;
         // Most bodies come with their head in one read: no copy then.
         if announced == Some(first.len() as u64) {
+            held.grow(first.len())?;
             return match self.chunk().await? {
                 None => Ok(first),
                 Some(_) => Err(unreadable("more body than its content-length")),
             };
         }
-        let expected = announced.and_then(|length| usize::try_from(length).ok());
-        let mut body = BytesMut::with_capacity(expected.unwrap_or(first.len() * 2).min(limit));
+        let mut body = Gather::new(held);
         let mut next = Some(first);
         while let Some(chunk) = next {
             if body.len() + chunk.len() > limit {
                 return Err(Error::BodyTooLarge { limit });
             }
-            body.extend_from_slice(&chunk);
+            body.push(&chunk)?;
             next = self.chunk().await?;
-            held.grow(next.as_ref().map_or(0, Bytes::len))?;
         }
-        Ok(body.freeze())
+        Ok(body.finish())
     }
 
     /// The next piece of the request's body; none at its end.
@@ -384,7 +383,12 @@ impl<'a> Client<'a> {
                 }
             }
         };
-        if timeout(LINGER, drain).await.is_err() || !self.session.is_body_done() {
+        // Others wait for the place of one above the limit.
+        let patience = match self.standing {
+            Standing::Served => LINGER,
+            Standing::Crowd => GOODBYE,
+        };
+        if timeout(patience, drain).await.is_err() || !self.session.is_body_done() {
             self.session.set_keepalive(None);
         }
     }

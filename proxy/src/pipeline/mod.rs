@@ -21,6 +21,7 @@ mod context;
 mod error;
 mod events;
 mod forward;
+mod gather;
 mod models;
 mod parse;
 mod recount;

@@ -10,6 +10,7 @@ use http::header;
 use super::client::{Client, Head};
 use super::context::RequestContext;
 use super::error::{Error, Result};
+use super::gather::Gather;
 use crate::admission::Held;
 use crate::api::prompt::Endpoint;
 use crate::api::request::{self, Request, Rules};
@@ -20,7 +21,7 @@ use crate::telemetry::Stage;
 const WORKER_BYTES: u64 = 256 * 1024;
 
 /// Bytes that are unpacked before it is asked whether they may be held.
-const UNPACKED_AT_ONCE: u64 = 64 * 1024;
+const UNPACKED_AT_ONCE: usize = 64 * 1024;
 
 /// Reads and parses the body.
 ///
@@ -102,21 +103,20 @@ impl Encoding {
 /// Unpacks a body; what would grow beyond `limit`, or beyond what may be held, is not unpacked
 /// further.
 fn gunzip(packed: &[u8], limit: usize, held: &mut Held) -> Result<Bytes> {
-    let mut body = Vec::new();
+    let mut body = Gather::new(held);
     let mut unpacker = MultiGzDecoder::new(packed);
+    let mut piece = vec![0; UNPACKED_AT_ONCE];
     loop {
         let read = unpacker
-            .by_ref()
-            .take(UNPACKED_AT_ONCE)
-            .read_to_end(&mut body)
+            .read(&mut piece)
             .map_err(|_| unreadable("its body is not whole gzip"))?;
-        if body.len() > limit {
+        if read == 0 {
+            return Ok(body.finish());
+        }
+        if body.len() + read > limit {
             return Err(Error::BodyTooLarge { limit });
         }
-        if read == 0 {
-            return Ok(Bytes::from(body));
-        }
-        held.grow(read)?;
+        body.push(piece.get(..read).unwrap_or_default())?;
     }
 }
 

@@ -11,6 +11,9 @@ const HELD_BACK: usize = 64 * 1024;
 /// As [`HELD_BACK`], where the answer may be stored: that takes the whole.
 const HELD_TO_STORE: usize = 1024 * 1024;
 
+/// Memory that a piece takes besides its bytes, roughly: it may be a single one.
+const PIECE_COST: usize = 128;
+
 /// A plain answer.
 pub(super) enum Plain {
     /// All of it.
@@ -36,14 +39,15 @@ pub(super) async fn read(
         false => HELD_BACK,
     };
     let mut begun: Vec<Bytes> = Vec::new();
-    let mut bytes = 0;
+    let (mut bytes, mut cost) = (0, 0);
     loop {
         let Some(chunk) = exchange.chunk().await? else {
             return Ok(Plain::Whole(join(begun, bytes)));
         };
         bytes += chunk.len();
+        cost += chunk.len() + PIECE_COST;
         begun.push(chunk);
-        if bytes > most || held.set(bytes).is_err() {
+        if cost > most || held.set(cost).is_err() {
             return Ok(Plain::Open {
                 begun,
                 exchange: Box::new(exchange),

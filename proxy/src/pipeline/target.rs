@@ -53,11 +53,12 @@ fn sort(method: &Method, path: &str, plain: &str) -> Result<Destination> {
     if asks_for_models && *method == Method::GET {
         return Ok(Destination::Models);
     }
+    let not_found = || Error::NotFound {
+        method: method.to_string(),
+        path: path.to_owned(),
+    };
     if !inside {
-        return Err(Error::NotFound {
-            method: method.to_string(),
-            path: path.to_owned(),
-        });
+        return Err(not_found());
     }
     let inspected = match plain.strip_suffix('/').unwrap_or(plain) {
         "/v1/chat/completions" => Some(Endpoint::Chat),
@@ -76,6 +77,9 @@ fn sort(method: &Method, path: &str, plain: &str) -> Result<Destination> {
             _ => Err(wrong_method("POST")),
         };
     }
+    if resembles_inspected(plain) {
+        return Err(not_found());
+    }
     // Deleting a fine-tuned model is the upstream's business.
     if asks_for_models && *method != Method::DELETE {
         return Err(wrong_method("GET"));
@@ -88,6 +92,21 @@ fn sort(method: &Method, path: &str, plain: &str) -> Result<Destination> {
         false => Err(wrong_method("GET, POST, PUT, PATCH, DELETE, HEAD")),
         true => Ok(Destination::Relay),
     }
+}
+
+/// True for a path that some servers take for an inspected one: they ignore the case of letters, or
+/// parameters behind a semicolon, or read escapes twice. Relayed unread, it would pass by its caps.
+fn resembles_inspected(plain: &str) -> bool {
+    let again = percent_encoding::percent_decode_str(plain).decode_utf8_lossy();
+    let lower = again.to_lowercase();
+    let path = lower
+        .split([';', '?', '#', '\0'])
+        .next()
+        .unwrap_or_default();
+    matches!(
+        path.trim_end_matches(['/', ' ']),
+        "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings"
+    )
 }
 
 /// True for a path that a server might normalise into one outside `/v1`.
@@ -163,6 +182,12 @@ mod tests {
             "/v1/a%2f..%2f..",
             "/v1//files",
             "/v1/a\\b",
+            "/v1/Chat/Completions",
+            "/v1/chat/completions;x=1",
+            "/v1/chat/completions%00",
+            "/v1/chat/completions%3Fx",
+            "/v1/chat/completions/%20",
+            "/v1/%2563hat/completions",
             "/v10/files",
         ] {
             assert_eq!(code(&Method::GET, path), Err(404), "{path}");

@@ -11,7 +11,7 @@ use crate::config::{LogFormat, Telemetry};
 /// pingora tells of every connection that a client resets and of its own start; from `warn` on it
 /// tells what an operator can act on. notify warns of each watched folder that was deleted, whose
 /// watch has gone with it. A directive of the config for the same target wins.
-const QUIET: &str = "pingora=warn,notify=error";
+const QUIET: &str = "pingora=warn,notify=error,h2=error";
 
 /// Why the log could not be set up.
 #[derive(Debug, Error)]

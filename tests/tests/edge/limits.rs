@@ -271,6 +271,39 @@ async fn requests_that_find_no_room_in_memory_are_503() {
     await_buffered(&proxy, 0.0..=0.0).await;
 }
 
+/// A length is a promise: memory goes by what has come.
+#[tokio::test]
+async fn announced_bodies_cost_nothing_before_they_come() {
+    let backend = Backend::model("b").await;
+    let proxy = Proxy::start(&Config::one(&backend)).await;
+    proxy.send(&ask("warm up")).await.expect_status(200);
+    let before = proxy.resident_bytes().unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..200 {
+        let mut client = proxy.client().await;
+        client
+            .write_raw(
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 30000000\r\n\r\n{",
+            )
+            .await;
+        waiting.push(client);
+    }
+    eventually("all of them are here", async || {
+        let metrics = proxy.metrics().await;
+        match metrics.sum("sluicegate_requests_in_flight", &[]) {
+            200.0 => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    let after = proxy.resident_bytes().unwrap();
+    // Each with its buffers, and not with a page of 2 MiB.
+    assert!(
+        after < before + 200 * 200_000,
+        "{before} bytes, then {after}"
+    );
+}
+
 /// Where there is no room to hold an answer back or to store it, it passes all the same.
 #[tokio::test]
 async fn answers_that_find_no_room_pass_unheld_and_unstored() {

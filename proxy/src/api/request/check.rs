@@ -10,6 +10,28 @@ const MAX_ROLE_BYTES: usize = 32;
 /// A shorter number without an exponent is finite.
 const MAX_DIGITS: usize = 300;
 
+/// Fields that routes, caps and the cache go by.
+const DECIDING: [&str; 12] = [
+    "max_completion_tokens",
+    "max_tokens",
+    "messages",
+    "model",
+    "n",
+    "prompt",
+    "seed",
+    "stop",
+    "stream",
+    "temperature",
+    "tools",
+    "top_p",
+];
+
+/// A name without the case of its letters: `K` (Kelvin) and `ſ` are letters of ASCII then, too.
+fn folded(name: &str) -> String {
+    let upper = name.chars().flat_map(char::to_uppercase);
+    upper.flat_map(char::to_lowercase).collect()
+}
+
 /// What the config says about requests.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules<'a> {
@@ -28,6 +50,7 @@ impl Request {
         if let Some(repeated) = &self.places.repeated {
             return Err(RequestError::repeated(repeated));
         }
+        self.check_names()?;
         self.check_numbers()?;
         if self.prompt.parameters.choices > rules.max_choices {
             let most = format!("is larger than {}", rules.max_choices);
@@ -39,9 +62,34 @@ impl Request {
         Ok(())
     }
 
-    /// A number such as `1e999` is JSON, and no number to anyone who reads it.
+    /// A field that is one of those that decide something, but for the case of its letters: some
+    /// servers read it as that one, and caps would not hold there.
+    fn check_names(&self) -> Result<(), RequestError> {
+        for (key, _) in self.members() {
+            let name = json::decode(key);
+            let folded = folded(&name);
+            if folded != *name && DECIDING.contains(&folded.as_str()) {
+                let problem =
+                    format!("is not written `{folded}`, and some servers take it for that");
+                return Err(RequestError::wrong_value(
+                    cut(&name, MAX_ROLE_BYTES),
+                    &problem,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A number such as `1e999` is JSON, and no number to anyone who reads it. Fewer tokens than none
+    /// are no limit to some servers, and would pass by a cap.
     fn check_numbers(&self) -> Result<(), RequestError> {
         for (key, value) in self.members() {
+            if key.starts_with("\"max_") && key.ends_with("tokens\"") && value.starts_with('-') {
+                return Err(RequestError::wrong_value(
+                    &json::decode(key),
+                    "is less than 0",
+                ));
+            }
             let is_plain = value.len() < MAX_DIGITS && !value.contains(['e', 'E']);
             if Kind::of(value) == Kind::Number && !is_plain && json::number(value).is_none() {
                 let name = json::decode(key);

@@ -259,6 +259,9 @@ fn what_makes_no_sense_is_named() {
         (r#","n":129"#, user, "n"),
         (r#","n":4e9"#, user, "n"),
         (r#","temperature":1e999"#, user, "temperature"),
+        (r#","max_tokens":-1"#, user, "max_tokens"),
+        (r#","Max_Tokens":9"#, user, "Max_Tokens"),
+        (r#","\u017ftream":true"#, user, "\u{17f}tream"),
         (r#","whatever":-1E400"#, user, "whatever"),
     ] {
         let body = format!(r#"{{"model":"a","messages":[{messages}]{more}}}"#);

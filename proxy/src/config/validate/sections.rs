@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use super::Checker;
@@ -97,6 +98,16 @@ pub(super) fn telemetry(
         checker
             .error("/telemetry/log_level", format!("no log filter: {error}"))
             .label("for example \"info\" or \"warn,sluicegate::plugin=debug\"");
+    }
+    // A word alone is a level, or it would silence all that is not of this name.
+    let word = typed.log_level.split(',').map(str::trim).find(|word| {
+        let names = !word.contains(['=', ':', '[']);
+        names && word.parse::<LevelFilter>().is_err()
+    });
+    if let Some(word) = word {
+        checker
+            .error("/telemetry/log_level", format!("`{word}` is no level"))
+            .label("one of error, warn, info, debug, trace, off; `TARGET=LEVEL` for a part of it");
     }
     Telemetry {
         listen,

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::super::phase::{self, Phase};
 use super::head::{self, Awaited, Waits};
 use super::transport::Activity;
-use super::{After, Application, Listener, Settings};
+use super::{After, Application, CROWD_PATIENCE, Listener, Settings};
 use crate::admission::Standing;
 
 /// Malformed requests that a connection may send before it is closed.
@@ -59,9 +59,12 @@ pub(super) async fn serve<A: Application>(
     let mut count = Count::default();
     let mut idle_since = Instant::now();
     let (mut patience, mut leaves, mut abused) = (limit, false, false);
+    // However it keeps itself busy.
+    let crowd_end = Instant::now() + CROWD_PATIENCE;
     loop {
         tokio::select! {
             biased;
+            () = sleep_until(crowd_end), if standing == Standing::Crowd => break,
             () = phase::at_least(&mut phase, Phase::HandedOver), if !leaves => {
                 connection.graceful_shutdown();
                 (patience, leaves, idle_since) = (GOODBYE, true, Instant::now());
