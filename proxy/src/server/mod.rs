@@ -306,11 +306,13 @@ impl Server {
     /// Stops: no new connections, idle ones close, requests in flight get the config's
     /// `drain_timeout`, or until `cut` ends. True when all of them ended by themselves.
     pub(crate) fn stop(self, cut: impl Future<Output = ()>) -> bool {
+        self.live.set_draining();
         self.end("stopping", cut)
     }
 
     /// Ends after an upgrade: the successor gets all new connections, idle ones may bring one more
-    /// request and close soon. The rest is as in [`Self::stop`].
+    /// request, and whoever asks here is told `ready`, since the address is. The rest is as in
+    /// [`Self::stop`].
     pub(crate) fn hand_over(self, cut: impl Future<Output = ()>) -> bool {
         self.listeners.hand_over();
         self.end("handed over", cut)
@@ -319,7 +321,6 @@ impl Server {
     fn end(self, how: &str, cut: impl Future<Output = ()>) -> bool {
         let limit = self.live.snapshot().config.server.drain_timeout;
         let shared = self.live.shared();
-        self.live.set_draining();
         shared.closing.store(true, Ordering::Relaxed);
         let in_flight = shared.metrics.requests_in_flight.get();
         tracing::info!(in_flight, "{how}");

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use sluicegate_tests::{Backend, Config, Proxy, ask};
 
-const LIMIT: Duration = Duration::from_millis(300);
+const LIMIT: Duration = Duration::from_secs(1);
 
 async fn proxy(backend: &Backend) -> Proxy {
-    let config = Config::one(backend).set("server.header_timeout", "300ms");
+    let config = Config::one(backend).set("server.header_timeout", "1s");
     Proxy::start(&config).await
 }
 
