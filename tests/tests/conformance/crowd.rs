@@ -9,8 +9,10 @@ use tokio::task::JoinSet;
 
 const IDLE: usize = 2_000;
 const STREAMING: usize = 500;
-/// What memory may differ by in the end.
+/// What one more crowd may add to the memory.
 const GROWTH: u64 = 16 * 1024 * 1024;
+/// Crowds, at most.
+const ROUNDS: usize = 5;
 
 /// Streams again and again until the time is over; leaves each somewhere, at random.
 async fn stream_and_leave(proxy: Arc<Proxy>, until: Instant) -> usize {
@@ -61,21 +63,26 @@ async fn crowd(time: Duration) {
     // Idle for as long as the crowd is there.
     let config = Config::one(&backend).set("server.keepalive_timeout", "600s");
     let proxy = Arc::new(Proxy::start(&config).await);
-    // Warm: what a crowd leaves in pools and buffers is there.
-    rush(&proxy, Duration::from_secs(1)).await;
-    settled(&proxy).await;
-    let before = proxy.resident_bytes();
-
-    let streams = rush(&proxy, time).await;
-    proxy.send(&ask("after")).await.expect_status(200);
-    settled(&proxy).await;
-    let (files, now) = (proxy.open_files(), proxy.resident_bytes());
-    eprintln!("{streams} streams: {files:?} files, resident {before:?}, then {now:?}");
-    if let (Some(before), Some(now)) = (before, now) {
-        assert!(now < before + GROWTH, "{before} bytes, then {now}");
+    // Allocators keep what the highest tide took, and no two crowds are alike. What leaks grows with
+    // every one of them.
+    let mut resident = Vec::new();
+    let is_level = |resident: &[u64]| matches!(resident, [.., a, b] if *b < a + GROWTH);
+    for _ in 0..ROUNDS {
+        let streams = rush(&proxy, time).await;
+        proxy.send(&ask("after")).await.expect_status(200);
+        settled(&proxy).await;
+        resident.push(proxy.resident_bytes().unwrap_or_default());
+        let files = proxy.open_files();
+        eprintln!("{streams} streams, then {files:?} files and {resident:?} bytes");
+        if is_level(&resident) {
+            break;
+        }
     }
-    let severe = proxy.severe_lines();
-    assert!(severe.is_empty(), "{severe:?}");
+    assert!(is_level(&resident), "{resident:?} bytes after each crowd");
+    assert_eq!(
+        proxy.metrics().await.sum("sluicegate_panics_total", &[]),
+        0.0
+    );
 }
 
 /// 2,000 idle connections and 500 that stream, for so long. How many streams there were.
