@@ -36,7 +36,8 @@ impl<'h> Gather<'h> {
         let (length, capacity) = (self.bytes.len(), self.bytes.capacity());
         let needed = length.saturating_add(piece.len());
         if needed > capacity {
-            let wanted = needed.max(capacity.saturating_mul(2)).max(FIRST_BYTES);
+            let doubled = needed.checked_next_power_of_two();
+            let wanted = doubled.unwrap_or(needed).max(FIRST_BYTES);
             self.held.grow(wanted - capacity)?;
             self.bytes.reserve_exact(wanted - length);
         }
@@ -73,8 +74,8 @@ mod tests {
         let budget = Budget::of(48 * 1024);
         let mut held = budget.holder();
         let mut gather = Gather::new(&mut held);
-        gather.push(&[b'a'; 40_000]).unwrap();
-        assert_eq!(gather.push(&[b'a'; 40_000]), Err(Full));
-        assert_eq!(gather.bytes.capacity(), 40_000);
+        gather.push(&[b'a'; 20_000]).unwrap();
+        assert_eq!(gather.push(&[b'a'; 20_000]), Err(Full));
+        assert_eq!(gather.bytes.capacity(), 32 * 1024);
     }
 }

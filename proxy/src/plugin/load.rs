@@ -187,8 +187,7 @@ impl Host {
             shared,
             config,
         };
-        let mut first = blueprint.make()?;
-        smoke::call(&view, &mut first)?;
+        let first = smoke::first(&view, || blueprint.make())?;
         let spares = usize::try_from(slot.spares).unwrap_or(usize::MAX);
         let labels = [slot.name.as_str()];
         let pool = Pool::fill(
