@@ -16,6 +16,7 @@
 
 mod ask;
 mod backend;
+pub mod bench;
 mod client;
 mod config;
 mod eventually;

@@ -19,6 +19,8 @@ commands:
   soak [ARGUMENTS]   swap plugins and config under load, with streams open all the while, and print
                      what failed, and how files and memory grew; 2,000 swaps take about ten
                      minutes. `--swaps N`, `--streams N`, `--seed N`
+  bench [ARGUMENTS]  measure the release build beside nginx, which has to be installed, and print tables
+                     in Markdown; about ten minutes. `--quick`, `--rounds N`, `--only TEXT`
   schema             write the config's JSON Schema anew, from the types
   help               print this
 
@@ -39,6 +41,7 @@ pub(crate) enum Task {
     Demo(Vec<OsString>),
     Test(Vec<OsString>),
     Soak(Vec<OsString>),
+    Bench(Vec<OsString>),
     Schema,
 }
 
@@ -57,6 +60,7 @@ impl Task {
             Some("demo") => Ok(Self::Demo(rest)),
             Some("test") => Ok(Self::Test(rest)),
             Some("soak") => Ok(Self::Soak(rest)),
+            Some("bench") => Ok(Self::Bench(rest)),
             Some("schema") if rest.is_empty() => Ok(Self::Schema),
             Some("schema") => Err(Stop::Usage("`schema` takes no arguments".to_owned())),
             Some("help" | "-h" | "--help") => Ok(Self::Help),
@@ -111,7 +115,7 @@ mod tests {
 
     #[test]
     fn help_lists_every_command() {
-        for command in ["demo", "test", "soak", "schema", "help"] {
+        for command in ["demo", "test", "soak", "bench", "schema", "help"] {
             assert!(HELP.contains(&format!("\n  {command} ")), "{command}");
         }
     }

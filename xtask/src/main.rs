@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => tasks::demo(&arguments),
         Task::Test(arguments) => tasks::test(&arguments),
         Task::Soak(arguments) => tasks::soak(&arguments),
+        Task::Bench(arguments) => tasks::bench(&arguments),
         Task::Schema => tasks::schema(),
     });
     match done {

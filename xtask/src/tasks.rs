@@ -21,6 +21,9 @@ const BUILD: [&str; 6] = [
     "--examples",
 ];
 
+/// Builds what the bench needs. The whole workspace, for the same reason.
+const BUILD_RELEASE: [&str; 4] = ["build", "--release", "--workspace", "--bins"];
+
 /// `cargo xtask demo`: does not return where the demo starts.
 ///
 /// # Errors
@@ -105,6 +108,19 @@ pub(crate) fn soak(arguments: &[OsString]) -> Result<(), Stop> {
     setup::ready_to_build()?;
     run(&mut cargo(&BUILD))?;
     let driver = beside_this(&format!("soak{}", env::consts::EXE_SUFFIX))?;
+    let mut command = program(driver);
+    command.args(arguments);
+    replace_by(command)
+}
+
+/// `cargo xtask bench`: does not return where it starts.
+///
+/// # Errors
+/// What is missing, a build that failed, or why the driver could not be started.
+pub(crate) fn bench(arguments: &[OsString]) -> Result<(), Stop> {
+    setup::ready_to_build()?;
+    run(&mut cargo(&BUILD_RELEASE))?;
+    let driver = beside_this(&format!("../release/bench{}", env::consts::EXE_SUFFIX))?;
     let mut command = program(driver);
     command.args(arguments);
     replace_by(command)
