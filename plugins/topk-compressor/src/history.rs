@@ -54,6 +54,19 @@ pub(crate) fn find(
     going
 }
 
+/// Takes back the cuts in the last user message where they would leave nothing of it: something has
+/// to be asked.
+pub(crate) fn keep_question(request: &Request, texts: &[Source<'_>], planned: &mut Vec<Planned>) {
+    let Some(last) = request.last_user_message().map(|message| message.index) else {
+        return;
+    };
+    let bytes = bytes(texts, planned);
+    let (all, cut) = bytes.get(&last).copied().unwrap_or_default();
+    if cut >= all {
+        planned.retain(|cut| cut.place.message() != last);
+    }
+}
+
 fn is_instruction(message: &Message) -> bool {
     matches!(message.role, Role::System | Role::Developer)
 }

@@ -155,6 +155,7 @@ impl TopK {
         if self.config.drop_repetitions {
             planned.extend(repetition::find(texts, entries));
         }
+        history::keep_question(request, texts, &mut planned);
         let dropped = history::find(&self.config, request, texts, &planned, &chosen.kept_in);
         // What goes as a whole needs no cuts inside.
         planned.retain(|cut| !dropped.contains(&cut.place.message()));

@@ -445,6 +445,22 @@ fn role() -> impl Strategy<Value = Role> {
     prop_oneof![Just(Role::System), Just(Role::User), Just(Role::Assistant)]
 }
 
+#[test]
+fn question_of_passages_alone_is_left_whole() {
+    let mut request = chat(&[
+        (Role::System, "<doc title=\"a\"></doc>"),
+        (Role::User, "c"),
+        (Role::User, "## Documents\n## Documents\n"),
+    ]);
+    request
+        .messages
+        .iter_mut()
+        .for_each(|message| message.locked = false);
+    let config = json!({"top_terms": 1, "top_chunks": 1, "history_messages": 0});
+    let edits = edits(config, &request);
+    assert!(apply(&request, &edits).is_ok(), "{edits:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
