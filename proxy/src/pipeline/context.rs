@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use super::error::Error;
 use crate::admission::{Admission, Held, Place};
 use crate::api::Endpoint;
+use crate::config::{BackendName, PoolName};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{Metrics, Outcome, Record, Stage, log, observe};
 
@@ -133,6 +134,12 @@ impl RequestContext {
     /// Ends the running stage, so that its time can be told to the client.
     pub(crate) fn close_stage(&mut self) {
         self.leave(Instant::now());
+    }
+
+    /// Notes who is asked, or whose answer it is in the end.
+    pub(super) fn note_upstream(&mut self, pool: &PoolName, backend: &BackendName) {
+        self.record.pool = Some(pool.clone());
+        self.record.backend = Some(backend.clone());
     }
 
     /// Notes that the first content is there, unless it was noted before.

@@ -65,8 +65,8 @@ pub(super) async fn run(
             sleep(BACKOFF.mul_f64(fastrand::f64())).await;
         }
         cx.record.attempts += 1;
-        cx.record.pool = Some(candidate.hop.pool.config().name.clone());
-        cx.record.backend = Some(candidate.picked.backend.name().clone());
+        let pool = &candidate.hop.pool.config().name;
+        cx.note_upstream(pool, candidate.picked.backend.name());
         let (model, out) = outgoing(cx, request, caller, head, route, candidate.hop);
         let fallback = candidate.fallback;
         let tried = timeout_at(

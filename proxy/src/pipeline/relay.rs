@@ -48,7 +48,7 @@ pub(super) async fn run(
         let hop = candidate.hop.pool.config();
         let (pool, backend) = (hop.name.clone(), candidate.picked.backend.name().clone());
         cx.record.attempts += 1;
-        note(cx, &pool, &backend);
+        cx.note_upstream(&pool, &backend);
         let out = Outgoing {
             method: head.method.clone(),
             path: head.path_and_query.clone(),
@@ -56,13 +56,12 @@ pub(super) async fn run(
             body: bytes::Bytes::new(),
             may_resend: ambiguous,
         };
-        let config = Arc::clone(candidate.hop.pool.config());
         let opening = open(client, head, &target, candidate.picked, out, bounds);
         let opened = timeout_at(deadline.into(), opening).await;
         match opened.unwrap_or(Err(Stop::Request(Error::DeadlineExceeded))) {
             Ok(exchange) => {
                 let is_gateway_error = matches!(exchange.status().as_u16(), 502..=504);
-                let answer = relayed(exchange, &config);
+                let answer = relayed(exchange, hop);
                 if !is_gateway_error || client.has_body() || !ambiguous {
                     return Ok(answer);
                 }
@@ -134,11 +133,6 @@ fn routed(
     Ok((target, bounds))
 }
 
-fn note(cx: &mut RequestContext, pool: &PoolName, backend: &BackendName) {
-    cx.record.pool = Some(pool.clone());
-    cx.record.backend = Some(backend.clone());
-}
-
 fn relayed(exchange: Exchange, pool: &config::Pool) -> Answer {
     Answer {
         status: exchange.status(),
@@ -157,7 +151,7 @@ fn spent(
     pool: &PoolName,
     backend: BackendName,
 ) -> Answer {
-    note(cx, pool, &backend);
+    cx.note_upstream(pool, &backend);
     let status = answer.status.as_u16();
     cx.fail(&Error::UpstreamErrorStatus { backend, status });
     let (name, value) = Error::RETRIES_SPENT;

@@ -56,13 +56,12 @@ struct Figures {
     failed: u64,
 }
 
-/// Runs a plan; gives the tables as Markdown. `progress` gets each as it is there.
+/// Runs a plan; `progress` gets each table, in Markdown, as it is there.
 ///
 /// # Errors
 /// When a subject does not start.
-pub async fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> io::Result<String> {
+pub async fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> io::Result<()> {
     let backend = Backend::start()?;
-    let mut all = String::new();
     for scenario in scenario::all() {
         let wanted = plan
             .only
@@ -71,12 +70,9 @@ pub async fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> io::Result<Stri
         if !wanted {
             continue;
         }
-        let text = measure(plan, &backend, &scenario).await?.markdown();
-        progress(&text);
-        all.push_str(&text);
-        all.push('\n');
+        progress(&measure(plan, &backend, &scenario).await?.markdown());
     }
-    Ok(all)
+    Ok(())
 }
 
 async fn measure(plan: &Plan, backend: &Backend, scenario: &Scenario) -> io::Result<Table> {

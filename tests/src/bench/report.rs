@@ -33,52 +33,33 @@ struct Column {
 }
 
 const COLUMNS: [Column; 9] = [
-    Column {
-        title: "requests/s",
-        of: |f| f.rate,
-        compared: true,
-    },
-    Column {
-        title: "CPU µs a request",
-        of: |f| f.cpu_per_request,
-        compared: true,
-    },
-    Column {
-        title: "p50 ms",
-        of: |f| f.p50,
-        compared: false,
-    },
-    Column {
-        title: "p99 ms",
-        of: |f| f.p99,
-        compared: false,
-    },
-    Column {
-        title: "CPU s per 1,000 tokens",
-        of: |f| f.cpu_per_1000_tokens,
-        compared: true,
-    },
-    Column {
-        title: "TTFT p50 ms",
-        of: |f| f.ttft_p50,
-        compared: false,
-    },
-    Column {
-        title: "TTFT p99 ms",
-        of: |f| f.ttft_p99,
-        compared: false,
-    },
-    Column {
-        title: "gap p99 ms",
-        of: |f| f.gap_p99,
-        compared: false,
-    },
-    Column {
-        title: "resident MB",
-        of: |f| f.resident_mb,
-        compared: false,
-    },
+    Column::compared("requests/s", |f| f.rate),
+    Column::compared("CPU µs a request", |f| f.cpu_per_request),
+    Column::alone("p50 ms", |f| f.p50),
+    Column::alone("p99 ms", |f| f.p99),
+    Column::compared("CPU s per 1,000 tokens", |f| f.cpu_per_1000_tokens),
+    Column::alone("TTFT p50 ms", |f| f.ttft_p50),
+    Column::alone("TTFT p99 ms", |f| f.ttft_p99),
+    Column::alone("gap p99 ms", |f| f.gap_p99),
+    Column::alone("resident MB", |f| f.resident_mb),
 ];
+
+impl Column {
+    const fn alone(title: &'static str, of: fn(&Figures) -> Option<f64>) -> Self {
+        Self {
+            title,
+            of,
+            compared: false,
+        }
+    }
+
+    const fn compared(title: &'static str, of: fn(&Figures) -> Option<f64>) -> Self {
+        Self {
+            compared: true,
+            ..Self::alone(title, of)
+        }
+    }
+}
 
 impl Line {
     fn values(&self, column: &Column) -> Vec<f64> {

@@ -131,72 +131,59 @@ fn unmatched(count: usize) -> String {
 pub(super) fn all() -> Vec<Scenario> {
     let everyone = || vec![Kind::Direct, Kind::Nginx, Kind::OFF, Kind::ON];
     let mut all = Vec::new();
+    let mut add = |name: String, load: Load, subjects: Vec<Kind>| {
+        all.push(Scenario {
+            name,
+            load,
+            subjects,
+        });
+    };
     for connections in [64, 1, 512] {
-        all.push(Scenario {
-            name: format!("chat 2 KiB, {connections} connections"),
-            load: Load::Closed {
-                body: chat(2 * 1024, false),
-                connections,
-            },
-            subjects: everyone(),
-        });
+        let name = format!("chat 2 KiB, {connections} connections");
+        add(name, closed(2, connections), everyone());
     }
-    for (name, bytes, connections) in [("64 KiB", 64 * 1024, 16), ("1 MiB", 1024 * 1024, 4)] {
-        all.push(Scenario {
-            name: format!("chat {name}, {connections} connections"),
-            load: Load::Closed {
-                body: chat(bytes, false),
-                connections,
-            },
-            subjects: everyone(),
-        });
+    for (size, kib, connections) in [("64 KiB", 64, 16), ("1 MiB", 1024, 4)] {
+        let name = format!("chat {size}, {connections} connections");
+        add(name, closed(kib, connections), everyone());
     }
-    all.push(Scenario {
-        name: "chat 2 KiB, the same each time, 64 connections".to_owned(),
-        load: Load::Closed {
-            body: chat(2 * 1024, false),
-            connections: 64,
-        },
-        subjects: vec![Kind::Nginx, Kind::ON, Kind::CACHED],
-    });
+    let cached = vec![Kind::Nginx, Kind::ON, Kind::CACHED];
+    let name = "chat 2 KiB, the same each time, 64 connections";
+    add(name.to_owned(), closed(2, 64), cached);
     for streams in [8, 64, 256] {
-        all.push(Scenario {
-            name: format!("{streams} streams of {TOKENS} tokens"),
-            load: Load::Open { streams },
-            subjects: everyone(),
-        });
+        let name = format!("{streams} streams of {TOKENS} tokens");
+        add(name, Load::Open { streams }, everyone());
     }
-    let closed = || Load::Closed {
+    let routes = vec![
+        Kind::of("1 route", 0, 1),
+        Kind::of("100 routes", 99, 1),
+        Kind::of("10,000 routes", 9_999, 1),
+    ];
+    add("routes".to_owned(), closed(2, 64), routes);
+    let backends = vec![
+        Kind::of("1 backend", 0, 1),
+        Kind::of("100 backends", 0, 100),
+        Kind::of("1,000 backends", 0, 1000),
+    ];
+    add("backends".to_owned(), closed(2, 64), backends);
+    let memory = Load::Memory {
         body: chat(2 * 1024, false),
         connections: 64,
     };
-    all.push(Scenario {
-        name: "routes".to_owned(),
-        load: closed(),
-        subjects: vec![
-            Kind::of("1 route", 0, 1),
-            Kind::of("100 routes", 99, 1),
-            Kind::of("10,000 routes", 9_999, 1),
-        ],
-    });
-    all.push(Scenario {
-        name: "backends".to_owned(),
-        load: closed(),
-        subjects: vec![
-            Kind::of("1 backend", 0, 1),
-            Kind::of("100 backends", 0, 100),
-            Kind::of("1,000 backends", 0, 1000),
-        ],
-    });
-    all.push(Scenario {
-        name: "memory after 10,000 requests (idle, and after 110,000), 64 connections".to_owned(),
-        load: Load::Memory {
-            body: chat(2 * 1024, false),
-            connections: 64,
-        },
-        subjects: vec![Kind::Nginx, Kind::OFF, Kind::ON],
-    });
+    let name = "memory after 10,000 requests (idle, and after 110,000), 64 connections";
+    add(
+        name.to_owned(),
+        memory,
+        vec![Kind::Nginx, Kind::OFF, Kind::ON],
+    );
     all
+}
+
+/// Chat requests of about so many KiB of text.
+fn closed(kib: usize, connections: usize) -> Load {
+    Load::Closed {
+        body: chat(kib * 1024, false),
+        connections,
+    }
 }
 
 /// A chat request whose text has about so many bytes.

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let run = runtime
         .and_then(|runtime| runtime.block_on(bench::run(&plan, |table| println!("{table}"))));
     match run {
-        Ok(_) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE

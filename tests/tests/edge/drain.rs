@@ -58,12 +58,7 @@ async fn stop_closes_what_is_idle_at_once_and_lets_streams_finish() {
     let refused = TcpStream::connect(proxy.data()).await;
     assert!(refused.is_err(), "the listener is closed: {refused:?}");
     exchange.token("two").await.unwrap();
-    exchange
-        .event(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#)
-        .await
-        .unwrap();
-    exchange.event("[DONE]").await.unwrap();
-    exchange.finish().await.unwrap();
+    exchange.finish_chat().await.unwrap();
     let body = streaming.rest().await.unwrap();
     assert!(ends_with_done(&body), "{body:?}");
     streaming.closed().await;

@@ -144,12 +144,7 @@ async fn upgrade_under_load_refuses_and_breaks_nothing() {
     while h2_stream.piece().await.unwrap().is_some() {}
     for (client, mut exchange) in streams {
         exchange.token("after").await.unwrap();
-        exchange
-            .event(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#)
-            .await
-            .unwrap();
-        exchange.event("[DONE]").await.unwrap();
-        exchange.finish().await.unwrap();
+        exchange.finish_chat().await.unwrap();
         let mut client: Client = client;
         let body = client.rest().await.unwrap();
         assert!(ends_with_done(&body), "{body:?}");

@@ -149,12 +149,7 @@ async fn termination_finishes_requests_in_flight_and_closes_idle_connections() {
         "idle: {:?}",
         asked.elapsed()
     );
-    exchange
-        .event(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#)
-        .await
-        .unwrap();
-    exchange.event("[DONE]").await.unwrap();
-    exchange.finish().await.unwrap();
+    exchange.finish_chat().await.unwrap();
     assert!(ends_with_done(&busy.rest().await.unwrap()));
     assert!(proxy.exit().await.success());
     assert!(

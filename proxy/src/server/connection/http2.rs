@@ -57,26 +57,30 @@ pub(super) async fn serve<A: Application>(
     };
     let mut streams = JoinSet::new();
     let mut count = Count::default();
-    let mut idle_since = Instant::now();
-    let (mut patience, mut leaves, mut abused) = (limit, false, false);
+    let mut idle = Idle {
+        since: Instant::now(),
+        patience: limit,
+        leaves: false,
+    };
+    let mut abused = false;
     // However it keeps itself busy.
     let crowd_end = Instant::now() + CROWD_PATIENCE;
     loop {
         tokio::select! {
             biased;
             () = sleep_until(crowd_end), if standing == Standing::Crowd => break,
-            () = phase::at_least(&mut phase, Phase::HandedOver), if !leaves => {
+            () = phase::at_least(&mut phase, Phase::HandedOver), if !idle.leaves => {
                 connection.graceful_shutdown();
-                (patience, leaves, idle_since) = (GOODBYE, true, Instant::now());
+                idle.leave();
             }
             // Drives the whole connection.
             accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => {
                 match accepted {
                     Ok(Some(H2Accept::Session(session))) => {
                         streams.spawn(answer(Arc::clone(&listener), session, standing));
-                        if standing == Standing::Crowd && !leaves {
+                        if standing == Standing::Crowd && !idle.leaves {
                             connection.graceful_shutdown();
-                            (patience, leaves) = (GOODBYE, true);
+                            idle.leave();
                         }
                     }
                     Ok(Some(H2Accept::Rejected)) => count.rejected += 1,
@@ -86,17 +90,17 @@ pub(super) async fn serve<A: Application>(
             Some(ended) = streams.join_next(), if !streams.is_empty() => {
                 count.ended += 1;
                 count.taken_back += usize::from(matches!(ended, Ok(End::TakenBack)));
-                idle_since = Instant::now();
-                if !leaves {
-                    patience = listener.app.settings().keepalive_timeout;
+                idle.since = Instant::now();
+                if !idle.leaves {
+                    idle.patience = listener.app.settings().keepalive_timeout;
                 }
             }
-            () = sleep_until(idle_since + patience), if streams.is_empty() => {
-                if leaves {
+            () = sleep_until(idle.since + idle.patience), if streams.is_empty() => {
+                if idle.leaves {
                     break;
                 }
                 connection.graceful_shutdown();
-                (patience, leaves, idle_since) = (GOODBYE, true, Instant::now());
+                idle.leave();
             }
         }
         let most = usize::try_from(settings.max_streams).unwrap_or(usize::MAX);
@@ -104,12 +108,26 @@ pub(super) async fn serve<A: Application>(
             abused = true;
             tracing::debug!(?count, "an HTTP/2 connection is closed for abuse");
             connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
-            (patience, leaves, idle_since) = (GOODBYE, true, Instant::now());
+            idle.leave();
         }
     }
     drop(connection);
     // They find out by themselves, and have things to put away.
     while streams.join_next().await.is_some() {}
+}
+
+/// How long a connection without a stream stays.
+struct Idle {
+    since: Instant,
+    patience: Duration,
+    /// The client has been told to go.
+    leaves: bool,
+}
+
+impl Idle {
+    fn leave(&mut self) {
+        (self.since, self.patience, self.leaves) = (Instant::now(), GOODBYE, true);
+    }
 }
 
 /// How the requests of a connection came out.
